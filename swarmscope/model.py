@@ -39,10 +39,20 @@ class Host:
     become: bool = True
     origin: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def data_path_addr(self) -> str:
+        """The address VXLAN and the traffic under test use."""
+        return self.data_addr or self.advertise_addr or self.address
+
+    @property
+    def control_addr(self) -> str:
+        """The address the Swarm's control traffic uses."""
+        return self.advertise_addr or self.data_path_addr
+
 
 @dataclass(frozen=True, slots=True)
 class LabInfo:
-    """An inventory that swarmscope raised itself. Events in ``wire_netns`` belong to the wire, not to a host."""
+    """An inventory that swarmscope raised itself. What happens in ``wire_netns`` belongs to no host."""
 
     name: str
     kind: Literal["namespaces", "machines"]
@@ -79,7 +89,7 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """An overlay network that ``swarm-up`` makes. ``mtu`` 0 means the data path's MTU less VXLAN's 50 bytes."""
+    """An overlay that ``swarm-up`` makes. ``mtu`` 0: the data path's MTU less VXLAN's 50 bytes."""
 
     name: str
     subnet: str

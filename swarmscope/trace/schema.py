@@ -24,28 +24,28 @@ EVENTS: Mapping[str, pl.DataType] = {
     "cpu": pl.Int32(),
     "pid": pl.Int32(),
     "comm": pl.String(),
-    "event": pl.String(),      # system:name, as in net:net_dev_queue
+    "event": pl.String(),  # system:name, as in net:net_dev_queue
     "dev": pl.String(),
-    "netns": pl.Int64(),       # inode number; null where the recorder cannot know it
+    "netns": pl.Int64(),  # inode number; null where the recorder cannot know it
     "ifindex": pl.Int32(),
     "skb": pl.UInt64(),
     "len": pl.Int32(),
-    "proto": pl.Int32(),       # ethertype, where the event carries it
-    "stack": pl.Int32(),       # row of STACKS; null for none
-    "trial": pl.Int32(),       # null: outside every trial
-    "arm": pl.String(),        # baseline, subject or empty
+    "proto": pl.Int32(),  # ethertype, where the event carries it
+    "stack": pl.Int32(),  # row of STACKS; null for none
+    "trial": pl.Int32(),  # null: outside every trial
+    "arm": pl.String(),  # baseline, subject or empty
 }
 
 STACKS: Mapping[str, pl.DataType] = {
     "stack": pl.Int32(),
-    "frames": pl.List(pl.Int32()),   # rows of FRAMES, outermost caller first
+    "frames": pl.List(pl.Int32()),  # rows of FRAMES, outermost caller first
 }
 
 FRAMES: Mapping[str, pl.DataType] = {
     "frame": pl.Int32(),
-    "symbol": pl.String(),     # without .isra .part .constprop .cold .llvm
-    "module": pl.String(),     # empty: the kernel itself
-    "raw": pl.String(),        # as the tool printed it
+    "symbol": pl.String(),  # without .isra .part .constprop .cold .llvm
+    "module": pl.String(),  # empty: the kernel itself
+    "raw": pl.String(),  # as the tool printed it
 }
 
 HOPS: Mapping[str, pl.DataType] = {
@@ -58,13 +58,13 @@ HOPS: Mapping[str, pl.DataType] = {
     "netns": pl.Int64(),
     "ifindex": pl.Int32(),
     "dev": pl.String(),
-    "role": pl.String(),       # container veth bridge vxlan nic wire loopback other (see trace.roles)
-    "label": pl.String(),      # for people: "vxlan (VNI 4097)", "host eth0"
-    "vni": pl.Int32(),         # of the overlay the device belongs to, or of the header; null for none
+    "role": pl.String(),  # container veth bridge vxlan nic wire loopback other (see trace.roles)
+    "label": pl.String(),  # for people: "vxlan (VNI 4097)", "host eth0"
+    "vni": pl.Int32(),  # of the overlay the device belongs to, or of the header; null for none
     "skb": pl.UInt64(),
     "len": pl.Int32(),
-    "outer": pl.Boolean(),     # the key was found behind a VXLAN header: this is the outer pass
-    "key": pl.String(),        # identity of the packet across hosts, see trace.packet_key
+    "outer": pl.Boolean(),  # the key was found behind a VXLAN header: this is the outer pass
+    "key": pl.String(),  # identity of the packet across hosts, see trace.packet_key
     "trial": pl.Int32(),
     "arm": pl.String(),
 }
@@ -73,8 +73,8 @@ TRIALS: Mapping[str, pl.DataType] = {
     "trial": pl.Int32(),
     "arm": pl.String(),
     "mode": pl.String(),
-    "kind": pl.String(),       # plain or traced
-    "traffic": pl.String(),    # TrafficSpec.title
+    "kind": pl.String(),  # plain or traced
+    "traffic": pl.String(),  # TrafficSpec.title
     "block": pl.Int32(),
     "start": pl.Int64(),
     "end": pl.Int64(),
@@ -85,17 +85,17 @@ TRIALS: Mapping[str, pl.DataType] = {
 LATENCIES: Mapping[str, pl.DataType] = {
     "trial": pl.Int32(),
     "seq": pl.Int32(),
-    "rtt": pl.Int64(),         # ns, on the client's clock alone
+    "rtt": pl.Int64(),  # ns, on the client's clock alone
 }
 
 COUNTS: Mapping[str, pl.DataType] = {
-    "host": pl.String(),       # the host that recorded (for all hosts of its kernel)
+    "host": pl.String(),  # the host that recorded (for all hosts of its kernel)
     "kernel": pl.String(),
     "collector": pl.String(),
     "arm": pl.String(),
     "event": pl.String(),
     "count": pl.Int64(),
-    "running": pl.Float64(),   # share of the time the counter ran, 0..1
+    "running": pl.Float64(),  # share of the time the counter ran, 0..1
 }
 
 HISTOGRAMS: Mapping[str, pl.DataType] = {
@@ -108,8 +108,8 @@ HISTOGRAMS: Mapping[str, pl.DataType] = {
     "to_event": pl.String(),
     "to_netns": pl.Int64(),
     "to_ifindex": pl.Int32(),
-    "low": pl.Int64(),         # ns, inclusive
-    "high": pl.Int64(),        # ns, exclusive
+    "low": pl.Int64(),  # ns, inclusive
+    "high": pl.Int64(),  # ns, exclusive
     "count": pl.Int64(),
 }
 
@@ -118,7 +118,7 @@ DEVICES: Mapping[str, pl.DataType] = {
     "netns": pl.Int64(),
     "ifindex": pl.Int32(),
     "dev": pl.String(),
-    "kind": pl.String(),       # veth bridge vxlan loopback macvlan ipvlan or empty (a NIC)
+    "kind": pl.String(),  # veth bridge vxlan loopback macvlan ipvlan or empty (a NIC)
     "role": pl.String(),
     "label": pl.String(),
     "vni": pl.Int32(),
@@ -130,7 +130,7 @@ DEVICES: Mapping[str, pl.DataType] = {
 LOSSES: Mapping[str, pl.DataType] = {
     "host": pl.String(),
     "collector": pl.String(),
-    "what": pl.String(),       # overrun, dropped, lost samples, map full, truncated file ...
+    "what": pl.String(),  # overrun, dropped, lost samples, map full, truncated file ...
     "count": pl.Int64(),
     "detail": pl.String(),
 }

@@ -1,0 +1,206 @@
+"""One recorder: its folder, its process, how it says that it is ready, how it ends.
+
+Scope: what a collector renders to (see ``recorders`` for a host's set of them). Files are written 0600 into the
+recorder's folder, named pipes made beside them; stdout and stderr go to ``stdout.log`` and ``stderr.log``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import ledger, processes
+from .places import Places
+from .protocol import AgentError, Args, safe_name
+from .spawner import Spawner
+
+POLL_S = 0.015
+TAIL_BYTES = 2000
+READY_STREAMS = {"stdout": "stdout.log", "stderr": "stderr.log"}
+
+
+@dataclass
+class Gate:
+    """Where to write what so that recording starts and stops; ``ack`` is a pipe that answers, or empty."""
+
+    path: Path
+    open: bytes
+    close: bytes
+    ack: Path | None
+
+
+@dataclass
+class Recorder:
+    """What ``arm`` was told, and what became of it. Times are CLOCK_MONOTONIC."""
+
+    id: str
+    run: str
+    folder: Path
+    argv: list[str]
+    ready_file: Path
+    ready_match: re.Pattern[str]
+    ready_timeout_s: float
+    gate: Gate | None
+    stop_grace_s: float
+    after: list[str] | None
+    after_timeout_s: float
+    outputs: list[str]
+    files: dict[str, str]
+    fifos: list[str]
+    pipes: dict[Path, int] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid if self.process else 0
+
+    def prepare(self, places: Places) -> None:
+        """Make the folder, the files and the pipes; the ledger is written first."""
+        ledger.note(places.state, self.run, {"kind": "recorder", "id": self.id, "folder": str(self.folder)})
+        try:
+            self.folder.mkdir(mode=0o700)
+        except FileExistsError:
+            raise AgentError(
+                "usage", f"recorder {self.id} of run {self.run} was armed before", hint="recorder ids are used once a run"
+            ) from None
+        for name, text in self.files.items():
+            target = self.folder / safe_name(name, f"recorder {self.id}: files")
+            with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+                file.write(text)
+        for name in self.fifos:
+            pipe = self.folder / safe_name(name, f"recorder {self.id}: fifos")
+            os.mkfifo(pipe, 0o600)
+            # Both ends: opening never blocks, and the recorder never reads an end of file.
+            self.pipes[pipe] = os.open(pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def start(self, places: Places, spawner: Spawner, deadline_s: float) -> None:
+        """Start the process; ``AgentError`` (missing) where its program cannot be run."""
+        with (self.folder / "stdout.log").open("wb") as out, (self.folder / "stderr.log").open("wb") as err:
+            try:
+                self.process = spawner.start(self.argv, self.run, self.folder, deadline_s, self.stop_grace_s, out, err)
+            except OSError as error:
+                raise AgentError("missing", f"cannot start timeout(1): {error}", hint="install coreutils") from error
+        self.started = time.monotonic()
+        began = processes.start_time(self.pid)
+        ledger.note(places.state, self.run, {"kind": "started", "id": self.id, "pid": self.pid, "start": began})
+
+    def is_ready(self) -> bool:
+        """Whether the ready signal stands in the file it is expected in."""
+        with contextlib.suppress(FileNotFoundError):
+            return bool(self.ready_match.search(self.ready_file.read_text(encoding="utf-8", errors="replace")))
+        return False
+
+    def has_ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    def tail(self) -> str:
+        """The end of its stderr (of its stdout where that is empty), for an error message."""
+        for name in ("stderr.log", "stdout.log"):
+            with contextlib.suppress(OSError):
+                text = (self.folder / name).read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
+                if text:
+                    return text
+        return ""
+
+    def interrupt(self) -> None:
+        """INT to ``timeout``, which passes it on to the whole group: a second INT of our own could cut a flush short."""
+        if self.process and self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(signal.SIGINT)
+
+    def stop(self) -> dict[str, Any]:
+        """INT, wait for the grace, TERM, KILL; nothing of its group is left. ``{"id", "exit", "seconds"}``."""
+        began = time.monotonic()
+        process = self.process
+        if process is None:
+            return {"id": self.id, "exit": None, "seconds": 0.0}
+        self.interrupt()
+        for number, wait in ((signal.SIGTERM, self.stop_grace_s), (signal.SIGKILL, 3.0)):
+            try:
+                process.wait(wait)
+                break
+            except subprocess.TimeoutExpired:
+                processes.signal_group(process.pid, number)
+        code = process.wait()
+        if processes.group_members(process.pid):
+            processes.signal_group(process.pid, signal.SIGKILL)
+        self.close()
+        return {"id": self.id, "exit": code, "seconds": round(time.monotonic() - began, 3)}
+
+    def run_after(self, spawner: Spawner) -> int | None:
+        """Run the ``after`` script to its end or its timeout; its exit code, None where there is none."""
+        if not self.after:
+            return None
+        with (self.folder / "after.stdout.log").open("wb") as out, (self.folder / "after.stderr.log").open("wb") as err:
+            process = spawner.start(self.after, self.run, self.folder, self.after_timeout_s, 1.0, out, err)
+        assert process.stdin
+        process.stdin.close()
+        code = process.wait()
+        processes.signal_group(process.pid, signal.SIGKILL)
+        return code
+
+    def close(self) -> None:
+        """Close what the agent holds open for it."""
+        for fd in self.pipes.values():
+            os.close(fd)
+        self.pipes.clear()
+        if self.process and self.process.stdin:
+            with contextlib.suppress(OSError):
+                self.process.stdin.close()
+
+
+def parse(value: dict[str, Any], run: str, run_folder: Path) -> Recorder:
+    """A recorder from its JSON form; ``AgentError`` (usage) says what is wrong with it."""
+    args = Args("arm", value)
+    name = args.name("id")
+    args = Args(f"arm: recorder {name}", value)
+    folder = run_folder / name
+    record = args.names("record")
+    if not record:
+        raise AgentError("usage", f"arm: recorder {name}: 'record' must be a command")
+    files = value.get("files") or {}
+    if not isinstance(files, dict) or not all(isinstance(text, str) for text in files.values()):
+        raise AgentError("usage", f"arm: recorder {name}: 'files' must map names to text")
+    ready = Args(f"arm: recorder {name}: ready", value.get("ready") or {})
+    try:
+        match = re.compile(ready.text("match"), re.MULTILINE)
+    except re.error as error:
+        raise AgentError("usage", f"arm: recorder {name}: ready.match: {error}") from error
+    ready_file = ready.text("file")
+    return Recorder(
+        id=name,
+        run=run,
+        folder=folder,
+        argv=record,
+        ready_file=folder / READY_STREAMS.get(ready_file, ready_file),
+        ready_match=match,
+        ready_timeout_s=ready.seconds("timeout_s", 25.0),
+        gate=_gate(value.get("gate"), name, folder),
+        stop_grace_s=args.seconds("stop_grace_s", 10.0),
+        after=args.names("after") or None,
+        after_timeout_s=args.seconds("after_timeout_s", 60.0),
+        outputs=[safe_name(output, f"recorder {name}: outputs") for output in args.names("outputs") or []],
+        files=files,
+        fifos=args.names("fifos") or [],
+    )
+
+
+def _gate(value: dict[str, Any] | None, name: str, folder: Path) -> Gate | None:
+    if not value:
+        return None
+    args = Args(f"arm: recorder {name}: gate", value)
+    ack = args.text("ack", "")
+    return Gate(
+        path=folder / args.text("path"),  # an absolute path stays as it is
+        open=args.text("open").encode(),
+        close=args.text("close").encode(),
+        ack=folder / ack if ack else None,
+    )

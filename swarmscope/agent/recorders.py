@@ -1,0 +1,122 @@
+"""The recorders of one host: armed together, opened and closed together, stopped for sure.
+
+Scope: a recorder is ready when it says so, never after a sleep. When one of a set fails, all of the set are stopped.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from . import gates, ledger, recorder
+from .places import Places
+from .protocol import AgentError
+from .recorder import POLL_S, Recorder
+from .spawner import Spawner
+
+
+class Recorders:
+    """All recorders that this agent ever armed, by id; stopped ones stay known for ``pack``."""
+
+    def __init__(self, places: Places) -> None:
+        self._places = places
+        self._spawner: Spawner | None = None
+        self._known: dict[tuple[str, str], Recorder] = {}
+        self._running: dict[str, Recorder] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def spawner(self) -> Spawner:
+        with self._lock:
+            if self._spawner is None:
+                self._spawner = Spawner()
+            return self._spawner
+
+    def of_run(self, run: str) -> list[Recorder]:
+        return [known for known in self._known.values() if known.run == run]
+
+    def running(self) -> list[str]:
+        return list(self._running)
+
+    def arm(self, run: str, specs: list[dict[str, Any]], deadline_s: float) -> list[dict[str, Any]]:
+        """Start recorders and wait until every one is ready: ``[{"id", "pid", "ready_ns"}]``.
+
+        Raises ``AgentError`` of kind ``collector`` (with ``recorder``, ``exit`` and ``tail``) when one ends or is not
+        ready in time; all of this call are stopped then.
+        """
+        ledger.note(self._places.state, run, {"kind": "directory", "path": str(self._places.run(run))})
+        folder = self._places.make_run(run)
+        wanted = [recorder.parse(spec, run, folder) for spec in specs]
+        for one in wanted:
+            if one.id in self._running:
+                raise AgentError("usage", f"recorder {one.id} runs already", hint="stop it first")
+        begun: list[Recorder] = []
+        try:
+            for one in wanted:
+                one.prepare(self._places)
+                begun.append(one)
+            for one in wanted:
+                one.start(self._places, self.spawner, deadline_s)
+                self._known[run, one.id] = self._running[one.id] = one
+            return _await_ready(wanted)
+        except BaseException:
+            _each(begun, Recorder.stop)
+            for one in begun:
+                self._running.pop(one.id, None)
+                one.close()
+            raise
+
+    def gate(self, ids: list[str], action: str, at: int | None) -> list[dict[str, Any]]:
+        """See ``gates.move``."""
+        return gates.move([self._find(name) for name in ids], action, at, self.spawner)
+
+    def stop(self, ids: list[str] | None) -> list[dict[str, Any]]:
+        """Stop the named recorders (None: all) side by side, then run their ``after`` scripts."""
+        chosen = list(self._running.values()) if ids is None else [self._find(name) for name in ids]
+        reports: list[dict[str, Any]] = _each(chosen, Recorder.stop)
+        for one in chosen:
+            self._running.pop(one.id, None)
+        afters = _each(chosen, lambda one: one.run_after(self.spawner))
+        for one, report, code in zip(chosen, reports, afters):
+            if code is not None:
+                report["after_exit"] = code
+            report["tail"] = one.tail() if report["exit"] not in (0, 130) or code else ""
+        return reports
+
+    def _find(self, name: str) -> Recorder:
+        try:
+            return self._running[name]
+        except KeyError:
+            raise AgentError("missing", f"no recorder {name!r} runs here", hint="arm it first") from None
+
+
+def _each(chosen: list[Recorder], work: Any) -> list[Any]:
+    if not chosen:
+        return []
+    with ThreadPoolExecutor(len(chosen)) as pool:
+        return list(pool.map(work, chosen))
+
+
+def _await_ready(wanted: list[Recorder]) -> list[dict[str, Any]]:
+    ready: dict[str, int] = {}
+    while len(ready) < len(wanted):
+        for one in wanted:
+            if one.id in ready:
+                continue
+            if one.is_ready():
+                ready[one.id] = time.monotonic_ns()
+            elif one.has_ended():
+                code = one.process.returncode if one.process else None
+                raise _failure(one, f"ended with exit code {code} before it was ready", code)
+            elif time.monotonic() - one.started > one.ready_timeout_s:
+                raise _failure(one, f"was not ready after {one.ready_timeout_s:g} s", None)
+        time.sleep(POLL_S)
+    return [{"id": one.id, "pid": one.pid, "ready_ns": ready[one.id]} for one in wanted]
+
+
+def _failure(one: Recorder, what: str, code: int | None) -> AgentError:
+    tail = one.tail()
+    last = tail.splitlines()[-1] if tail else "it wrote nothing"
+    return AgentError("collector", f"{one.id} {what}: {last}", recorder=one.id, exit=code, tail=tail)

@@ -1,0 +1,175 @@
+"""The record of a run while it is being made: ``run.json`` and ``traffic.json``, saved at every step.
+
+Scope: turning model objects into the plain data that ``docs/formats.md`` describes, and keeping the
+files on disk equal to what is known. Whatever kills the controller, the last save tells what was
+started and where the data lies.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any, Literal
+
+from swarmscope import __version__, store
+from swarmscope.capture.plan import Ends
+from swarmscope.capture.recording import RecordingPlan
+from swarmscope.capture.trials import TrialResult
+from swarmscope.model import Endpoint, Inventory, Playbook, Trial
+from swarmscope.playbook import to_dict
+from swarmscope.probes import Interval
+
+State = Literal["planned", "running", "recorded", "collected", "partial", "interrupted", "failed"]
+
+
+def describe_inventory(inventory: Inventory) -> dict[str, Any]:
+    """What the offline side needs of the inventory, and the path that ``collect`` reads it from again."""
+    return {
+        "name": inventory.name,
+        "path": str(inventory.path.resolve()),
+        "lab": asdict(inventory.lab) if inventory.lab else None,
+        "hosts": [
+            {
+                "name": host.name,
+                "address": host.address,
+                "group": host.group,
+                "advertise_addr": host.control_addr,
+                "data_addr": host.data_path_addr,
+            }
+            for host in inventory.hosts
+        ],
+    }
+
+
+class RunRecord:
+    """``run.json`` in the making; every method that changes it saves it."""
+
+    def __init__(self, run: store.Run, playbook: Playbook, inventory: Inventory, command: Sequence[str]):
+        self.run = run
+        self._traffic: dict[str, list[tuple[int, int]]] = {}
+        self.data: dict[str, Any] = {
+            "format": store.FORMAT,
+            "id": run.id,
+            "state": "planned",
+            "version": __version__,
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "command": list(command),
+            "holder": f"{getpass.getuser()}@{socket.gethostname()}, pid {os.getpid()}",
+            "playbook": to_dict(playbook),
+            "inventory": describe_inventory(inventory),
+            "kernels": {},
+            "endpoints": {},
+            "flow": {},
+            "network": None,
+            "trials": [],
+            "window": {},
+            "clocks": {},
+            "recorders": {},
+            "left_out": [],
+            "bytes": {"raw": 0, "packed": 0, "pulled": 0},
+            "missing": [],
+            "notes": [],
+        }
+        self.save()
+
+    def save(self) -> None:
+        self.run.write(self.data)
+
+    def put(self, **values: Any) -> None:
+        """Set top-level keys."""
+        self.data.update(values)
+        self.save()
+
+    def note(self, text: str) -> None:
+        """Something a reader of the result should know; each text once."""
+        if text not in self.data["notes"]:
+            self.data["notes"].append(text)
+            self.save()
+
+    def lost(self, host: str, why: str) -> None:
+        """A host went away: its data is not here."""
+        if host not in self.data["missing"]:
+            self.data["missing"].append(host)
+        self.note(f"{host}: {why}")
+
+    def endpoints(self, ends: Sequence[Ends], inodes: Mapping[tuple[str, str], int]) -> None:
+        """``inodes``: network-namespace inode numbers by host and path."""
+
+        def describe(endpoint: Endpoint) -> dict[str, Any]:
+            return {**asdict(endpoint), "inode": inodes.get((endpoint.host, endpoint.netns))}
+
+        self.put(
+            endpoints={
+                end.arm: {"client": describe(end.client), "server": describe(end.server)} for end in ends
+            }
+        )
+
+    def recorders(self, plan: RecordingPlan) -> None:
+        described: dict[str, list[dict[str, Any]]] = {}
+        for recorder in plan.recorders:
+            described.setdefault(recorder.host, []).append(
+                {
+                    "id": recorder.id,
+                    "collector": recorder.collector,
+                    "arm": recorder.arm,
+                    "outputs": [dict(output) for output in recorder.outputs],
+                    "files": dict(recorder.request.get("files", {})),
+                }
+            )
+        left_out = [{"host": h, "collector": c, "reason": r} for h, c, r in plan.left_out]
+        self.put(recorders=described, left_out=left_out)
+
+    def trial(self, trial: Trial, result: TrialResult, mode: str) -> None:
+        """Keep one trial's times and round trips."""
+        self.data["trials"].append(
+            {
+                "trial": trial.index,
+                "arm": trial.arm,
+                "mode": mode,
+                "kind": trial.kind,
+                "traffic": trial.traffic.title,
+                "block": trial.block,
+                "start": result.start,
+                "end": result.end,
+                "sent": result.sent,
+                "received": result.received,
+            }
+        )
+        self._traffic[str(trial.index)] = list(result.rtts)
+
+    def save_trials(self) -> None:
+        """Write the trials so far: once per phase, so that no disk write falls between two trials."""
+        store.write_json(self.run.path / "traffic.json", self._traffic)
+        self.save()
+
+    def window(
+        self, edge: Literal["opened", "closed"], at: int, moved: Mapping[str, Mapping[str, int]]
+    ) -> None:
+        """When the recorders of every host opened or closed, in ns on that host's own clock."""
+        self.data["window"][edge] = {host: dict(times) for host, times in moved.items()}
+        self.data["window"]["at" if edge == "opened" else "until"] = at
+        self.save()
+
+
+def skew(at: int, moved: Mapping[str, Mapping[str, int]], offsets: Mapping[str, Interval]) -> dict[str, int]:
+    """Spread of the hosts' opening instants on the reference clock.
+
+    ``at`` is the agreed instant, ``moved`` each host's ``{"before", "after"}`` around its opening, on its
+    own clock, ``offsets`` host minus reference; all in ns. Returns ``skew_ns`` (latest minus earliest
+    ``before``), ``late_ns`` (the latest against ``at``) and ``skew_err_ns``, what the clocks add to it.
+    """
+    known = {host: times for host, times in moved.items() if host in offsets}
+    if not known:
+        return {"skew_ns": 0, "late_ns": 0, "skew_err_ns": 0}
+    starts = {host: times["before"] - offsets[host].middle for host, times in known.items()}
+    earliest, latest = min(starts, key=starts.__getitem__), max(starts, key=starts.__getitem__)
+    uncertain = offsets[earliest].half_width + offsets[latest].half_width if earliest != latest else 0
+    return {
+        "skew_ns": starts[latest] - starts[earliest],
+        "late_ns": starts[latest] - at,
+        "skew_err_ns": uncertain,
+    }

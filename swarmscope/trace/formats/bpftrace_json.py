@@ -1,0 +1,179 @@
+"""Maps printed once at the end by ``bpftrace -f json``: hops of packets, and histograms between tracepoints.
+
+Hops (the map ``@hop``; 64-bit values may be printed signed)::
+
+    {"type": "map", "data": {"@hop": {"<nsecs>,<cpu>,<skb>":
+        [event, netns, ifindex, len, network_header, 10 words from the IP header, "device"], ...}}}
+    {"type": "map", "data": {"@seen": 240}}
+
+``@seen`` less the entries is what did not fit the map (loss ``map_full``). The words are native loads,
+so the host's byte order gives the header's bytes back. Histograms (the map ``@ns``)::
+
+    {"type": "hist", "data": {"@ns": {"<from event>,<netns>,<ifindex>,<to event>,<netns>,<ifindex>,<arm>":
+        [{"min": 2048, "max": 4095, "count": 1}, ...]}}}
+
+Read by scanning for whole entries, so a cut or damaged file costs the entries hit and no others.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import Any, BinaryIO
+
+import polars as pl
+
+from swarmscope.trace import packet_key, schema
+from swarmscope.trace.formats.base import Decoded, LossLog, Source, read_all, wrong_format
+
+EVENT_CODES = {
+    1: "net:net_dev_queue",
+    2: "net:net_dev_start_xmit",
+    3: "net:netif_receive_skb",
+    4: "net:netif_rx",
+    5: "net:napi_gro_receive_entry",
+    6: "skb:consume_skb",
+    7: "skb:kfree_skb",
+}
+ARM_CODES = {0: "baseline", 1: "subject"}
+WORDS = packet_key.HEADER_BYTES // 8
+_U64 = (1 << 64) - 1
+_INT31 = 1 << 31
+_INT = rb"(-?\d{1,20})"
+_HOP = re.compile(
+    rb'"(\d{1,18}),(\d{1,5}),' + _INT + rb'": ?\[(\d{1,3}), ?(\d{1,18}), ?(\d{1,9}), ?(\d{1,9}), ?\d{1,9}, ?'
+    rb"((?:-?\d{1,20}, ?){" + str(WORDS).encode() + rb'})"((?:[^"\\\n]|\\.){0,64})"\]'
+)
+_HISTOGRAM = re.compile(
+    rb'"(\d{1,3}),(\d{1,18}),(\d{1,9}),(\d{1,3}),(\d{1,18}),(\d{1,9}),(\d)": ?\[((?:\{[^{}\[\]]*\}(?:, ?)?)*)\]'
+)
+_BUCKET = re.compile(
+    rb'\{(?:"min": ?(-?\d{1,19})(?:, ?)?)?(?:"max": ?(-?\d{1,19})(?:, ?)?)?"count": ?(\d{1,18})\}(?:, ?)?'
+)
+_SEEN = re.compile(rb'\{"type": ?"map", ?"data": ?\{"@seen": ?(\d{1,18})\}\}\n')
+_DELIMITER = re.compile(rb", ?$")
+_BEFORE_FIRST = re.compile(rb'\{"type": ?"(?:map|hist)", ?"data": ?\{"@\w+": ?\{$')
+_AFTER_LAST = re.compile(rb"\}\}\}(?:\n|$)")
+
+
+def decode_hops(file: BinaryIO, source: Source) -> Decoded:
+    """``hops`` of one kernel with the packet's key; roles come later. ``TraceFileError`` where not of the format."""
+    log, data = _open(file, source)
+    rows: list[tuple[Any, ...]] = []
+    layout = struct.Struct(("<" if source.byteorder == "little" else ">") + f"{WORDS}Q")
+    matches = list(_HOP.finditer(data))
+    for match in matches:
+        nsecs, cpu, skb, event, netns, ifindex, length, words, dev = match.groups()
+        header = layout.pack(*(int(word) & _U64 for word in words.rstrip(b", ").split(b",")))
+        name = EVENT_CODES.get(int(event))
+        if name is None:
+            log.damage(match.start(), f"unknown event code {int(event)}")
+            continue
+        packet = packet_key.identify(header, vxlan_port=source.vxlan_port)
+        rows.append(
+            (
+                int(nsecs) - source.clock_shift,
+                int(cpu),
+                name,
+                int(netns),
+                int(ifindex),
+                _text(dev),
+                packet.vni,
+                int(skb) & _U64,
+                int(length),
+                packet.outer,
+                packet.key,
+            )
+        )
+    _gaps(data, b"@hop", [match.span() for match in matches], log)
+    if seen := _SEEN.search(data):
+        log.add("map_full", max(int(seen.group(1)) - len(matches), 0))
+    columns = ("ts", "cpu", "event", "netns", "ifindex", "dev", "vni", "skb", "len", "outer", "key")
+    frame = pl.DataFrame(rows, schema={name: schema.HOPS[name] for name in columns}, orient="row")
+    hops = frame.with_columns(
+        pl.lit(source.boot_error if source.clock_shift else 0).alias("err"),
+        pl.lit("").alias("host"),
+        pl.lit(source.kernel).alias("kernel"),
+        pl.lit("").alias("arm"),
+    )
+    return Decoded({"hops": schema.conform("hops", hops), "losses": log.frame()})
+
+
+def decode_histograms(file: BinaryIO, source: Source) -> Decoded:
+    """``histograms`` of one kernel; ``TraceFileError`` where not of the format."""
+    log, data = _open(file, source)
+    rows: list[tuple[Any, ...]] = []
+    spans = []
+    for match in _HISTOGRAM.finditer(data):
+        spans.append(match.span())
+        *ends, buckets = match.groups()
+        code, netns, ifindex, to_code, to_netns, to_ifindex, arm = map(int, ends)
+        names = EVENT_CODES.get(code), EVENT_CODES.get(to_code), ARM_CODES.get(arm)
+        found = list(_BUCKET.finditer(buckets))
+        if None in names or sum(len(bucket.group()) for bucket in found) != len(buckets):
+            log.damage(match.start(), "not a histogram between two known tracepoints")
+            continue
+        for bucket in found:
+            low, high, count = bucket.groups()
+            if int(count):
+                rows.append(
+                    (
+                        names[2],
+                        names[0],
+                        netns,
+                        ifindex,
+                        names[1],
+                        to_netns,
+                        to_ifindex,
+                        -(1 << 62) if low is None else max(int(low), -(1 << 62)),
+                        1 << 62 if high is None else min(int(high) + 1, 1 << 62),
+                        int(count),
+                    )
+                )
+    _gaps(data, b"@ns", spans, log)
+    columns = [name for name in schema.HISTOGRAMS if name not in ("kernel", "collector")]
+    frame = pl.DataFrame(rows, schema={name: schema.HISTOGRAMS[name] for name in columns}, orient="row")
+    histograms = frame.with_columns(
+        pl.lit(source.kernel).alias("kernel"), pl.lit(source.collector).alias("collector")
+    )
+    return Decoded({"histograms": schema.conform("histograms", histograms), "losses": log.frame()})
+
+
+def _open(file: BinaryIO, source: Source) -> tuple[LossLog, bytes]:
+    log = LossLog(source)
+    data = read_all(file, log)
+    if not data:
+        log.damage(0, "the file is empty")
+    elif b'{"type"' not in data[:4096]:
+        raise wrong_format(source, 0, expected='bpftrace\'s JSON, a line like {"type": "map", ...', found=data)
+    elif not data.endswith(b"\n"):
+        log.damage(data.rfind(b"\n") + 1, "the file ends within a line")
+    return log, data
+
+
+def _gaps(data: bytes, name: bytes, spans: list[tuple[int, int]], log: LossLog) -> None:
+    """Note every stretch between whole entries that is not just the comma between two of them.
+
+    An empty map is printed as ``{}`` or not at all, so no entries without the map's name are no damage.
+    """
+    if not spans:
+        at = data.find(b'"' + name + b'": {')
+        if at >= 0 and not data.startswith(b"}", at + len(name) + 5):
+            log.damage(at, f"{name.decode()} holds no entry that can be read")
+        return
+    line = data.rfind(b"\n", 0, spans[0][0]) + 1
+    if not _BEFORE_FIRST.match(data[line : spans[0][0]]):
+        log.damage(line, f"{name.decode()} begins with entries that cannot be read")
+    for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+        if start - end > 2 or not _DELIMITER.match(data[end:start]):
+            # a map per arm or a second print begins anew; anything else is damage
+            between = data[end:start]
+            if not (_AFTER_LAST.match(between) and _BEFORE_FIRST.search(between)):
+                log.damage(end, "entries that cannot be read")
+    if not _AFTER_LAST.match(data, spans[-1][1]):
+        log.damage(spans[-1][1], f"{name.decode()} ends with entries that cannot be read")
+
+
+def _text(value: bytes) -> str:
+    """A JSON string's content; its escapes are all bpftrace writes (``\\"``, ``\\\\``, control characters)."""
+    return re.sub(r"\\(.)", r"\1", value.decode("utf-8", "replace")) if b"\\" in value else value.decode("utf-8", "replace")

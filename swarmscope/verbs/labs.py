@@ -1,0 +1,1 @@
+"""Placeholder until the owner writes this module."""

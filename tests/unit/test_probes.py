@@ -1,0 +1,58 @@
+"""A burst of probes bounds the clock offset whatever the queues did, and the skew follows from it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarmscope.capture.record import skew
+from swarmscope.probes import Interval, bound
+
+
+def exchanges(theta: int, seed: int, count: int = 50) -> list[tuple[int, int, int, int]]:
+    rng = random.Random(seed)
+    made = []
+    for i in range(count):
+        sent = i * 1_000_000
+        received = sent + 10_000 + int(rng.expovariate(1 / 20_000))
+        answered = received + 3_000
+        back = answered + 10_000 + int(rng.expovariate(1 / 20_000))
+        made.append((sent, received + theta, answered + theta, back))
+    return made
+
+
+@given(theta=st.integers(-(10**15), 10**15), seed=st.integers(0, 1000))
+def test_the_true_offset_lies_in_the_interval(theta: int, seed: int) -> None:
+    interval = bound(exchanges(theta, seed))
+    assert interval.low <= theta <= interval.high
+    assert abs(interval.middle - theta) <= interval.half_width
+
+
+def test_the_interval_beats_the_mean_under_queueing() -> None:
+    made = exchanges(0, 7)
+    mean = sum(((t2 - t1) + (t3 - t4)) / 2 for t1, t2, t3, t4 in made) / len(made)
+    assert abs(bound(made).middle) < abs(mean)
+
+
+def test_a_clock_step_inside_a_burst_is_said() -> None:
+    with pytest.raises(ValueError, match="stepped"):
+        bound([*exchanges(0, 1), *exchanges(10_000_000, 2)])
+
+
+def test_no_answers_give_no_interval() -> None:
+    with pytest.raises(ValueError, match="no probe"):
+        bound([])
+
+
+def test_skew_is_the_spread_on_the_reference_clock() -> None:
+    moved = {"n1": {"before": 1_000, "after": 1_010}, "n2": {"before": 501_700, "after": 501_900}}
+    offsets = {"n1": Interval(0, 0), "n2": Interval(499_900, 500_100)}
+    assert skew(900, moved, offsets) == {"skew_ns": 700, "late_ns": 800, "skew_err_ns": 100}
+
+
+def test_skew_ignores_hosts_without_a_clock_estimate() -> None:
+    moved = {"n1": {"before": 1_000, "after": 1_010}, "n2": {"before": 9, "after": 10}}
+    assert skew(1_000, moved, {"n1": Interval(0, 0)})["skew_ns"] == 0

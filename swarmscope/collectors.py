@@ -205,9 +205,12 @@ def _check(shape: _CollectorShape, root: Value, folder: Path, findings: Findings
 
 
 def missing(collector: Collector, facts: Mapping[str, Any]) -> list[str]:
-    """Why a host with these agent facts cannot run the collector, one short reason each; empty: it can."""
+    """Why a host with these agent facts cannot run the collector, one short reason each; empty: it can.
+
+    A command that the agent does not look for (``bash``) counts as there.
+    """
     tools = facts.get("tools") or {}
-    reasons = [f"command {command}" for command in collector.needs.commands if not tools.get(command)]
+    reasons = [f"command {command}" for command in collector.needs.commands if not tools.get(command, True)]
     events: Sequence[str] = facts.get("tracepoints") or ()
     if collector.needs.tracepoints and not facts.get("tracefs"):
         reasons.append("tracefs (not mounted)")

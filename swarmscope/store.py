@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -70,7 +71,8 @@ def read_json(path: Path) -> Any:
 def open_packed(path: Path) -> BinaryIO:
     """A packed artifact as a readable binary stream; ``.zst`` and ``.gz`` are unpacked on the way."""
     if path.suffix == ".zst":
-        return cast(BinaryIO, zstandard.open(path, "rb"))
+        # The decompressor alone cannot be read line by line.
+        return io.BufferedReader(zstandard.open(path, "rb"))
     if path.suffix == ".gz":
         return cast(BinaryIO, gzip.open(path, "rb"))
     return path.open("rb")

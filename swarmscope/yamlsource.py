@@ -149,7 +149,7 @@ def parse(text: str, findings: Findings) -> Value | None:
     except yaml.reader.ReaderError as problem:
         line = text.count("\n", 0, problem.position) + 1
         findings.add(
-            line, "", f"character U+{ord(str(problem.character)[:1] or '?'):04X} is not allowed in YAML"
+            line, "", f"character U+{int(problem.character):04X} is not allowed in YAML"
         )
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark

@@ -2,8 +2,8 @@
 
 Scope: Python standard library, Python >= 3.8, Linux. Imports nothing else of swarmscope and uses relative
 imports only, so that the same files work as ``swarmscope.agent`` in tests and as ``agent`` in the zipapp.
-The zipapp holds this folder as ``agent/`` and a top-level ``__main__.py`` with the text of ``ZIP_MAIN``; it is
-run as ``python3 agent.pyz agent --host NAME`` and speaks JSON lines on stdin and stdout (``protocol``).
+The zipapp holds this folder as ``agent/`` and a top-level ``__main__.py`` with the text of ``ZIP_MAIN``; it
+is run as ``python3 agent.pyz agent --host NAME`` and speaks JSON lines on stdin and stdout (``protocol``).
 
 Lifetime: the agent ends, and ends all it started, when its stdin closes, when no line came for ``--idle``
 seconds, on a signal, or when the deadline of the lock it holds passes. Recorders also carry a deadline of

@@ -21,7 +21,12 @@ def snapshot() -> dict[str, Any]:
     ``mono`` is the middle of the sandwich; each other clock is within ``width / 2`` of its true value there.
     """
     read = time.clock_gettime_ns
-    mono, real, raw, boot = time.CLOCK_MONOTONIC, time.CLOCK_REALTIME, time.CLOCK_MONOTONIC_RAW, time.CLOCK_BOOTTIME
+    mono, real, raw, boot = (
+        time.CLOCK_MONOTONIC,
+        time.CLOCK_REALTIME,
+        time.CLOCK_MONOTONIC_RAW,
+        time.CLOCK_BOOTTIME,
+    )
     best: tuple[int, ...] | None = None
     for _ in range(SANDWICHES):
         before = read(mono)
@@ -30,7 +35,8 @@ def snapshot() -> dict[str, Any]:
         if best is None or width < best[0]:
             best = (width, before + width // 2, *values)
     assert best is not None
-    result: dict[str, Any] = dict(zip(("width", "mono", "real", "raw", "boot", "tai"), best))
+    names = ("width", "mono", "real", "raw", "boot", "tai")
+    result: dict[str, Any] = {name: best[index] for index, name in enumerate(names)}
     result["adjtimex"] = discipline()
     return result
 

@@ -1,9 +1,9 @@
 """Opening and closing the gates of recorders at one instant.
 
-Scope: the agent sleeps until shortly before the instant and spins the rest (a sleep alone is 1-4 ms late), writes
-to all gates one after another and notes CLOCK_MONOTONIC around each write. Named pipes are held open since
-``arm``; other files (tracing_on of a trace instance, the agent's own comm) are opened before the wait and closed
-right after, because an open file keeps a trace instance from being removed.
+Scope: the agent sleeps until shortly before the instant and spins the rest (a sleep alone is 1-4 ms late),
+writes to all gates one after another and notes CLOCK_MONOTONIC around each write. Named pipes are held open
+since ``arm``; other files (tracing_on of a trace instance, the agent's own comm) are opened before the wait
+and closed right after, because an open file keeps a trace instance from being removed.
 """
 
 from __future__ import annotations
@@ -23,17 +23,23 @@ ACK_TIMEOUT_S = 5.0
 MAX_WAIT_S = 120.0
 
 
-def move(recorders: list[Recorder], action: str, at: int | None, spawner: Spawner) -> list[dict[str, Any]]:
+def move(recorders: list[Recorder], action: str, at: int | None, spawner: Spawner) -> dict[str, Any]:
     """Write ``open`` or ``close`` to the gates of ``recorders`` at ``at`` (ns, None: now).
 
-    Returns ``[{"id", "before", "after"}]``, after every acknowledgement came. Raises ``AgentError``: usage for a
-    recorder without a gate or an instant too far away, collector for a gate that is gone or does not answer.
+    Returns ``{"woke": {"before", "after"}, "moved": [{"id", "before", "after"}]}`` once every acknowledgement
+    came; ``woke`` is the instant itself, also where there is nothing to move, so that the start skew can be
+    measured between all hosts. Raises ``AgentError``: usage
+    for a recorder without a gate or an instant too far away, collector for a gate that is gone or does not
+    answer.
     """
     if at is not None and at - time.monotonic_ns() > MAX_WAIT_S * 1e9:
-        raise AgentError("usage", f"gate: 'at' is more than {MAX_WAIT_S:g} s away", hint="is it on this host's clock?")
+        raise AgentError(
+            "usage", f"gate: 'at' is more than {MAX_WAIT_S:g} s away", hint="is it on this host's clock?"
+        )
     with contextlib.ExitStack() as opened:
         prepared = [(recorder, *_open(recorder, action, spawner, opened)) for recorder in recorders]
         _wait_until(at)
+        woke = {"before": time.monotonic_ns(), "after": time.monotonic_ns()}
         moved = []
         for recorder, fd, data in prepared:
             before = time.monotonic_ns()
@@ -44,15 +50,19 @@ def move(recorders: list[Recorder], action: str, at: int | None, spawner: Spawne
             moved.append({"id": recorder.id, "before": before, "after": time.monotonic_ns()})
     for recorder in recorders:
         _await_ack(recorder)
-    return moved
+    return {"woke": woke, "moved": moved}
 
 
-def _open(recorder: Recorder, action: str, spawner: Spawner, opened: contextlib.ExitStack) -> tuple[int, bytes]:
+def _open(
+    recorder: Recorder, action: str, spawner: Spawner, opened: contextlib.ExitStack
+) -> tuple[int, bytes]:
     gate = recorder.gate
     if gate is None:
         raise AgentError("usage", f"gate: recorder {recorder.id} has no gate")
     if recorder.has_ended():
-        raise AgentError("collector", f"recorder {recorder.id} ended before its gate moved", hint=recorder.tail())
+        raise AgentError(
+            "collector", f"recorder {recorder.id} ended before its gate moved", hint=recorder.tail()
+        )
     data = gate.open if action == "open" else gate.close
     if gate.ack:
         _drain(recorder.pipes[gate.ack])
@@ -105,5 +115,7 @@ def _await_ack(recorder: Recorder) -> None:
 
 def _gone(recorder: Recorder, error: OSError) -> AgentError:
     return AgentError(
-        "collector", f"gate of recorder {recorder.id}: {error.strerror}", hint=recorder.tail() or str(error.filename)
+        "collector",
+        f"gate of recorder {recorder.id}: {error.strerror}",
+        hint=recorder.tail() or str(error.filename),
     )

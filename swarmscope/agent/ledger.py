@@ -1,7 +1,8 @@
 """What a run creates on this host, written down before it is created.
 
-Scope: ``ledger/<run>.jsonl``, one JSON object a line: ``{"kind": "directory"|"recorder"|"started"|"instance", ...}``.
-A line that names something that was never made is harmless; something made without a line would be lost.
+Scope: ``ledger/<run>.jsonl``, one JSON object a line: ``{"kind": "directory"|"recorder"|"started"|"instance",
+...}``. A line that names something that was never made is harmless; something made without a line would be
+lost.
 """
 
 from __future__ import annotations

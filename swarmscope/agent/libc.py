@@ -58,7 +58,10 @@ def unshare(flags: int) -> None:
 
 def mount(source: str, target: str, kind: str, flags: int = 0) -> None:
     """mount(2) without data, in the calling thread's mount namespace."""
-    _check(_libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None), f"mount {target}")
+    _check(
+        _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), None),
+        f"mount {target}",
+    )
 
 
 def end_with_parent() -> None:

@@ -1,8 +1,8 @@
 """One run at a time on a host: who holds it, since when, until when.
 
-Scope: ``lock.json`` in the state folder, written whole under an flock on a guard file. A lock is stale when it
-expired, when the machine was booted since, or when the agent that took it is gone (pid and start time): it is
-then taken over. Expiry counts on CLOCK_BOOTTIME, so a stepped wall clock changes nothing.
+Scope: ``lock.json`` in the state folder, written whole under an flock on a guard file. A lock is stale when
+it expired, when the machine was booted since, or when the agent that took it is gone (pid and start time): it
+is then taken over. Expiry counts on CLOCK_BOOTTIME, so a stepped wall clock changes nothing.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import Callable, TypeVar
 
 from . import libc
@@ -19,9 +20,11 @@ OWN = "/proc/self/ns/net"
 
 
 def inside(netns: str, work: Callable[[], T]) -> T:
-    """``work()`` in the network namespace at path ``netns`` (empty: the agent's own); its result or exception.
+    """``work()`` in the network namespace at path ``netns`` (empty: the agent's own); its result or
+    exception.
 
-    Raises ``AgentError`` of kind ``missing`` where there is no such namespace, ``failed`` where it cannot be entered.
+    Raises ``AgentError`` of kind ``missing`` where there is no such namespace, ``failed`` where it cannot be
+    entered.
     """
     if not netns:
         return work()
@@ -66,8 +69,8 @@ def enter(netns: str) -> None:
 def inode(path: str) -> int | None:
     """The inode number of a namespace file; None where the path is gone or is no namespace."""
     try:
-        here = os.stat(OWN)
-        stat = os.stat(path)
+        here = Path(OWN).stat()
+        stat = Path(path).stat()
     except OSError:
         return None
     return stat.st_ino if stat.st_dev == here.st_dev else None

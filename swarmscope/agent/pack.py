@@ -1,7 +1,8 @@
 """Making what was recorded small and checkable before it is fetched.
 
-Scope: every output of every recorder becomes ``<recorder>/<file>.zst`` (``.gz`` where the host has no zstd), the raw
-file is removed, and ``manifest.json`` lists size and SHA-256 of what is to be fetched and the size it unpacks to.
+Scope: every output of every recorder becomes ``<recorder>/<file>.zst`` (``.gz`` where the host has no zstd),
+the raw file is removed, and ``manifest.json`` lists size and SHA-256 of what is to be fetched and the size it
+unpacks to.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ def pack(places: Places, run: str, recorders: list[Recorder]) -> list[dict[str, 
     """Compress the outputs of a run; ``[{"path", "size", "sha256", "raw_size", "recorder"}]``.
 
     May be called again: what was packed before stays listed. An output that was never written is listed
-    in the manifest under ``missing``.
+    in the manifest under ``missing``. A run that recorded nothing on this host has an empty list.
     """
     folder = places.run(run)
     if not folder.is_dir():
-        raise AgentError("missing", f"run {run} left nothing on this host", hint="was anything armed for it?")
+        return []
     done = {entry["path"]: entry for entry in _packed(folder)}
     missing = []
     wanted = [(KALLSYMS, "")] if (folder / KALLSYMS).is_file() else []
@@ -49,7 +50,9 @@ def pack(places: Places, run: str, recorders: list[Recorder]) -> list[dict[str, 
             missing.append(path)
     files = sorted(done.values(), key=lambda entry: str(entry["path"]))
     partial = folder / f"{MANIFEST}.new"
-    partial.write_text(json.dumps({"run": run, "files": files, "missing": missing}, indent=1), encoding="utf-8")
+    partial.write_text(
+        json.dumps({"run": run, "files": files, "missing": missing}, indent=1), encoding="utf-8"
+    )
     partial.replace(folder / MANIFEST)
     _give_away(folder)
     return files
@@ -77,7 +80,12 @@ def _compress(raw: Path, run: str) -> dict[str, Any]:
         with raw.open("rb") as source, gzip.open(packed, "wb", compresslevel=6) as target:
             shutil.copyfileobj(source, target, _CHUNK)
     raw.unlink()
-    return {"path": str(packed), "size": packed.stat().st_size, "sha256": _digest(packed), "raw_size": raw_size}
+    return {
+        "path": str(packed),
+        "size": packed.stat().st_size,
+        "sha256": _digest(packed),
+        "raw_size": raw_size,
+    }
 
 
 def _digest(path: Path) -> str:
@@ -96,11 +104,13 @@ def _give_away(folder: Path) -> None:
 
 
 def kallsyms(places: Places, run: str) -> int:
-    """Write the kernel's text symbols, one ``name [module]`` a line, into the run's folder; how many there are."""
+    """Write the kernel's text symbols, one ``name [module]`` a line, into the run's folder; how many there
+    are.
+    """
     ledger.note(places.state, run, {"kind": "directory", "path": str(places.run(run))})
     folder = places.make_run(run)
     names = set()
-    with open("/proc/kallsyms", encoding="utf-8", errors="replace") as file:
+    with Path("/proc/kallsyms").open(encoding="utf-8", errors="replace") as file:
         for line in file:
             fields = line.split()
             if len(fields) >= 3 and fields[1] in "tTwW":

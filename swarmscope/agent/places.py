@@ -1,8 +1,8 @@
 """Where the agent keeps things on a host, and who may read them.
 
-Scope: ``data`` (default /var/tmp/swarmscope) holds a folder for each run, 0700 and owned by the user who called
-sudo, so that SFTP can fetch it; ``state`` (default /run/swarmscope) holds the lock, the ledgers and one file for each
-running agent. Both can be moved for tests.
+Scope: ``data`` (default /var/tmp/swarmscope) holds a folder for each run, 0700 and owned by the user who
+called sudo, so that SFTP can fetch it; ``state`` (default /run/swarmscope) holds the lock, the ledgers and
+one file for each running agent. Both can be moved for tests.
 """
 
 from __future__ import annotations
@@ -31,13 +31,18 @@ class Places:
             self.data.mkdir(mode=0o755, parents=True, exist_ok=True)
         except OSError as error:
             raise AgentError(
-                "failed", f"cannot make {error.filename}: {error.strerror}", hint="the agent needs root (sudo)"
+                "failed",
+                f"cannot make {error.filename}: {error.strerror}",
+                hint="the agent needs root (sudo)",
             ) from error
         for folder in (self.data, self.state):
             stat = folder.lstat()
-            # /var/tmp is world-writable: a folder or symlink planted there by another user must not be followed.
+            # /var/tmp is world-writable: a folder or symlink planted there by another user must not be
+            # followed.
             if folder.is_symlink() or stat.st_uid != os.geteuid():
-                raise AgentError("failed", f"{folder} belongs to another user", hint=f"look at it and remove {folder}")
+                raise AgentError(
+                    "failed", f"{folder} belongs to another user", hint=f"look at it and remove {folder}"
+                )
 
     def run(self, run: str) -> Path:
         """The folder of a run (which need not exist)."""

@@ -1,8 +1,9 @@
 """Clock probes between two agents: UDP ping-pong with four time stamps an exchange.
 
-Scope: IPv4 and IPv6 unicast. ``t1`` sent and ``t4`` received on the asking host's CLOCK_MONOTONIC, ``t2`` received
-and ``t3`` sent on the answering host's. Both ends spin on a non-blocking socket while a burst lasts: a sleeping
-thread wakes tens of microseconds late, and that would widen every interval (sync research, section 1.4 a).
+Scope: IPv4 and IPv6 unicast. ``t1`` sent and ``t4`` received on the asking host's CLOCK_MONOTONIC, ``t2``
+received and ``t3`` sent on the answering host's. Both ends spin on a non-blocking socket while a burst lasts:
+a sleeping thread wakes tens of microseconds late, and that would widen every interval (sync research, section
+1.4 a).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Who a process is (pid and start time), what its environment says, and ending it for sure.
 
-Scope: /proc of this PID namespace. A pid alone is never trusted: it is reused, so every check pairs it with the
-start time (field 22 of /proc/PID/stat, clock ticks since boot).
+Scope: /proc of this PID namespace. A pid alone is never trusted: it is reused, so every check pairs it with
+the start time (field 22 of /proc/PID/stat, clock ticks since boot).
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def command_line(pid: int) -> str:
 
 def all_pids() -> Iterator[int]:
     """The processes of this PID namespace."""
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            yield int(entry)
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            yield int(entry.name)
 
 
 def signal_group(group: int, number: int) -> bool:

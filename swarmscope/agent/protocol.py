@@ -20,7 +20,9 @@ SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class AgentError(Exception):
-    """A request that cannot be done. ``kind`` is one of the protocol's; ``extra`` is added to the error object."""
+    """A request that cannot be done. ``kind`` is one of the protocol's; ``extra`` is added to the error
+    object.
+    """
 
     def __init__(self, kind: str, message: str, *, hint: str = "", **extra: Any) -> None:
         super().__init__(message)
@@ -73,7 +75,9 @@ class Args:
     def choice(self, key: str, allowed: tuple[str, ...]) -> str:
         value = self.text(key)
         if value not in allowed:
-            raise AgentError("usage", f"{self.op}: {key!r} is {value!r}, expected one of {', '.join(allowed)}")
+            raise AgentError(
+                "usage", f"{self.op}: {key!r} is {value!r}, expected one of {', '.join(allowed)}"
+            )
         return value
 
     def names(self, key: str) -> list[str] | None:
@@ -95,7 +99,9 @@ class Args:
 def safe_name(value: str, where: str) -> str:
     """``value`` when it can be one path component; ``usage`` error otherwise."""
     if not SAFE_NAME.fullmatch(value):
-        raise AgentError("usage", f"{where}: {value!r} is not a plain name (letters, digits, dot, dash, underscore)")
+        raise AgentError(
+            "usage", f"{where}: {value!r} is not a plain name (letters, digits, dot, dash, underscore)"
+        )
     return value
 
 
@@ -108,7 +114,9 @@ class Output:
         self.broken = False
 
     def send(self, message: Mapping[str, Any]) -> None:
-        data = json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        data = (
+            json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        )
         with self._lock:
             view = memoryview(data)
             while view and not self.broken:
@@ -126,7 +134,9 @@ class Silence(Exception):
 
 
 def lines(fd: int, idle_s: float) -> Iterator[bytes]:
-    """The lines that come in on ``fd``; ends at end of file, raises ``Silence`` after ``idle_s`` without a line."""
+    """The lines that come in on ``fd``; ends at end of file, raises ``Silence`` after ``idle_s`` without a
+    line.
+    """
     pending = b""
     heard = time.monotonic()
     while True:

@@ -24,7 +24,7 @@ IP_ICMP_HEADERS = 28
 PROBE_VNI = 0xFFFFFE
 _ETH_P_IP = 0x0800
 _LOCAL_EXPERIMENT = 0x88B5  # IEEE 802 local experimental ethertype: no stack acts on it
-_PING_MTU = re.compile(r"mtu ?= ?(\d+)")
+_PING_MTU = re.compile(r"mtu ?[=:] ?(\d+)")
 
 
 def path_mtu(address: str, namespace: str, low: int, high: int) -> int:
@@ -32,9 +32,11 @@ def path_mtu(address: str, namespace: str, low: int, high: int) -> int:
 
     def passes(packet: int) -> tuple[bool, int]:
         payload = max(0, packet - IP_ICMP_HEADERS)
-        argv = ["ping", "-n", "-q", "-M", "do", "-c", "2", "-i", "0.2", "-W", "1", "-w", "2", "-s", str(payload), address]
+        argv = ["ping", "-n", "-M", "do", "-c", "2", "-i", "0.2", "-W", "1", "-s", str(payload), address]
         try:
-            result = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, env={"LC_ALL": "C", "PATH": _PATH})
+            result = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, capture_output=True, env={"LC_ALL": "C", "PATH": _PATH}
+            )
         except FileNotFoundError:
             raise AgentError("missing", "no ping on this host", hint="install iputils-ping") from None
         told = _PING_MTU.search((result.stdout + result.stderr).decode(errors="replace"))
@@ -47,7 +49,9 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def largest(passes: Callable[[int], tuple[bool, int]], low: int, high: int) -> int:
-    """Bisect for the largest size that passes; ``passes`` also returns a size it was told (0: none), tried next."""
+    """Bisect for the largest size that passes; ``passes`` also returns a size it was told (0: none), tried
+    next.
+    """
     ok, told = passes(high)
     if ok:
         return high
@@ -55,19 +59,22 @@ def largest(passes: Callable[[int], tuple[bool, int]], low: int, high: int) -> i
         return 0
     good, bad = low, high  # good passes, bad does not
     while bad - good > 1:
-        guess = told if good < told < bad else (good + bad) // 2
-        ok, told = passes(guess)
+        was_told = good < told < bad
+        guess = told if was_told else (good + bad) // 2
+        ok, now_told = passes(guess)
         if ok:
-            good, told = guess, guess + 1  # when the told size was right, the next one settles it
+            good = guess
         else:
             bad = guess
+        told = now_told or (guess + 1 if ok and was_told else 0)  # one more than the told size settles it
     return good
 
 
 def listen(
     proto: str, address: str, port: int, token: str, timeout_s: float, started: Callable[[], None]
 ) -> dict[str, Any]:
-    """Wait until ``token`` arrives at the port: ``{"bound", "received", "via"}``; calls ``started`` when listening.
+    """Wait until ``token`` arrives at the port: ``{"bound", "received", "via"}``; calls ``started`` when
+    listening.
 
     ``bound`` is False where another program has the port; UDP is then watched with a packet socket.
     """
@@ -90,7 +97,9 @@ def listen(
         if not bound and proto == "tcp":
             return {"bound": False, "received": False, "via": "socket"}
         if not bound:
-            sock = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_IP)))
+            sock = stack.enter_context(
+                socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETH_P_IP))
+            )
         started()
         if proto == "tcp":
             return {"bound": True, "received": _tcp_token(sock, wanted, until), "via": "socket"}
@@ -140,7 +149,9 @@ def udp_payload(packet: bytes, port: int) -> bytes:
 
 def vxlan_datagram(token: bytes) -> bytes:
     """A VXLAN header (valid-VNI flag) and an Ethernet frame that carries the token."""
-    ethernet = b"\x02\x00\x00\x00\x00\x02" + b"\x02\x00\x00\x00\x00\x01" + struct.pack("!H", _LOCAL_EXPERIMENT)
+    ethernet = (
+        b"\x02\x00\x00\x00\x00\x02" + b"\x02\x00\x00\x00\x00\x01" + struct.pack("!H", _LOCAL_EXPERIMENT)
+    )
     return struct.pack("!II", 0x08000000, PROBE_VNI << 8) + ethernet + token.ljust(46, b"\0")
 
 
@@ -156,7 +167,10 @@ def send(proto: str, address: str, port: int, token: str, timeout_s: float = 3.0
             with socket.create_connection((address, port), timeout=timeout_s) as sock:
                 sock.sendall(data)
                 back = sock.recv(len(data))
-            return {"connected": True, "error": "" if back == data else "another program answers on that port"}
+            return {
+                "connected": True,
+                "error": "" if back == data else "another program answers on that port",
+            }
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
             for _ in range(3):
                 sock.sendto(vxlan_datagram(data) if proto == "vxlan" else data, (address, port))

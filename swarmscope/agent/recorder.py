@@ -1,7 +1,8 @@
 """One recorder: its folder, its process, how it says that it is ready, how it ends.
 
-Scope: what a collector renders to (see ``recorders`` for a host's set of them). Files are written 0600 into the
-recorder's folder, named pipes made beside them; stdout and stderr go to ``stdout.log`` and ``stderr.log``.
+Scope: what a collector renders to (see ``recorders`` for a host's set of them). Files are written 0600 into
+the recorder's folder, named pipes made beside them; stdout and stderr go to ``stdout.log`` and
+``stderr.log``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from . import ledger, processes
 from .places import Places
 from .protocol import AgentError, Args, safe_name
-from .spawner import Spawner
+from .spawner import Program, Spawner
 
 POLL_S = 0.015
 TAIL_BYTES = 2000
@@ -54,6 +55,7 @@ class Recorder:
     outputs: list[str]
     files: dict[str, str]
     fifos: list[str]
+    env: dict[str, str]
     pipes: dict[Path, int] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
@@ -69,11 +71,15 @@ class Recorder:
             self.folder.mkdir(mode=0o700)
         except FileExistsError:
             raise AgentError(
-                "usage", f"recorder {self.id} of run {self.run} was armed before", hint="recorder ids are used once a run"
+                "usage",
+                f"recorder {self.id} of run {self.run} was armed before",
+                hint="recorder ids are used once a run",
             ) from None
         for name, text in self.files.items():
             target = self.folder / safe_name(name, f"recorder {self.id}: files")
-            with os.fdopen(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            with os.fdopen(
+                os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+            ) as file:
                 file.write(text)
         for name in self.fifos:
             pipe = self.folder / safe_name(name, f"recorder {self.id}: fifos")
@@ -85,17 +91,28 @@ class Recorder:
         """Start the process; ``AgentError`` (missing) where its program cannot be run."""
         with (self.folder / "stdout.log").open("wb") as out, (self.folder / "stderr.log").open("wb") as err:
             try:
-                self.process = spawner.start(self.argv, self.run, self.folder, deadline_s, self.stop_grace_s, out, err)
+                self.process = spawner.start(
+                    self._program(self.argv, deadline_s, self.stop_grace_s), out, err
+                )
             except OSError as error:
-                raise AgentError("missing", f"cannot start timeout(1): {error}", hint="install coreutils") from error
+                raise AgentError(
+                    "missing", f"cannot start timeout(1): {error}", hint="install coreutils"
+                ) from error
         self.started = time.monotonic()
         began = processes.start_time(self.pid)
-        ledger.note(places.state, self.run, {"kind": "started", "id": self.id, "pid": self.pid, "start": began})
+        ledger.note(
+            places.state, self.run, {"kind": "started", "id": self.id, "pid": self.pid, "start": began}
+        )
+
+    def _program(self, argv: list[str], deadline_s: float, grace_s: float) -> Program:
+        return Program(argv, self.run, self.folder, deadline_s, grace_s, self.env)
 
     def is_ready(self) -> bool:
         """Whether the ready signal stands in the file it is expected in."""
         with contextlib.suppress(FileNotFoundError):
-            return bool(self.ready_match.search(self.ready_file.read_text(encoding="utf-8", errors="replace")))
+            return bool(
+                self.ready_match.search(self.ready_file.read_text(encoding="utf-8", errors="replace"))
+            )
         return False
 
     def has_ended(self) -> bool:
@@ -111,13 +128,18 @@ class Recorder:
         return ""
 
     def interrupt(self) -> None:
-        """INT to ``timeout``, which passes it on to the whole group: a second INT of our own could cut a flush short."""
+        """INT to ``timeout``, which passes it on to the whole group: a second INT of our own could cut a
+        flush short.
+        """
         if self.process and self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(signal.SIGINT)
 
     def stop(self) -> dict[str, Any]:
-        """INT, wait for the grace, TERM, KILL; nothing of its group is left. ``{"id", "exit", "seconds"}``."""
+        """INT, wait for the grace, TERM, KILL; its whole group is gone then.
+
+        Returns ``{"id", "exit", "seconds"}``; exit is negative for a signal (-2: interrupted, as it should).
+        """
         began = time.monotonic()
         process = self.process
         if process is None:
@@ -139,8 +161,9 @@ class Recorder:
         """Run the ``after`` script to its end or its timeout; its exit code, None where there is none."""
         if not self.after:
             return None
-        with (self.folder / "after.stdout.log").open("wb") as out, (self.folder / "after.stderr.log").open("wb") as err:
-            process = spawner.start(self.after, self.run, self.folder, self.after_timeout_s, 1.0, out, err)
+        out_path, err_path = self.folder / "after.stdout.log", self.folder / "after.stderr.log"
+        with out_path.open("wb") as out, err_path.open("wb") as err:
+            process = spawner.start(self._program(self.after, self.after_timeout_s, 1.0), out, err)
         assert process.stdin
         process.stdin.close()
         code = process.wait()
@@ -166,9 +189,6 @@ def parse(value: dict[str, Any], run: str, run_folder: Path) -> Recorder:
     record = args.names("record")
     if not record:
         raise AgentError("usage", f"arm: recorder {name}: 'record' must be a command")
-    files = value.get("files") or {}
-    if not isinstance(files, dict) or not all(isinstance(text, str) for text in files.values()):
-        raise AgentError("usage", f"arm: recorder {name}: 'files' must map names to text")
     ready = Args(f"arm: recorder {name}: ready", value.get("ready") or {})
     try:
         match = re.compile(ready.text("match"), re.MULTILINE)
@@ -188,9 +208,17 @@ def parse(value: dict[str, Any], run: str, run_folder: Path) -> Recorder:
         after=args.names("after") or None,
         after_timeout_s=args.seconds("after_timeout_s", 60.0),
         outputs=[safe_name(output, f"recorder {name}: outputs") for output in args.names("outputs") or []],
-        files=files,
+        files=_texts(value, "files", name),
         fifos=args.names("fifos") or [],
+        env=_texts(value, "env", name),
     )
+
+
+def _texts(value: dict[str, Any], key: str, name: str) -> dict[str, str]:
+    texts = value.get(key) or {}
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+        raise AgentError("usage", f"arm: recorder {name}: {key!r} must map names to text")
+    return texts
 
 
 def _gate(value: dict[str, Any] | None, name: str, folder: Path) -> Gate | None:

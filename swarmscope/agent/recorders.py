@@ -1,6 +1,7 @@
 """The recorders of one host: armed together, opened and closed together, stopped for sure.
 
-Scope: a recorder is ready when it says so, never after a sleep. When one of a set fails, all of the set are stopped.
+Scope: a recorder is ready when it says so, never after a sleep. When one of a set fails, all of the set are
+stopped.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from .places import Places
 from .protocol import AgentError
 from .recorder import POLL_S, Recorder
 from .spawner import Spawner
+
+STOPPED_WELL = (0, -2, 130)
+"""Exit codes after an interrupt: handled, passed on as the signal, passed on by a shell."""
 
 
 class Recorders:
@@ -43,8 +47,8 @@ class Recorders:
     def arm(self, run: str, specs: list[dict[str, Any]], deadline_s: float) -> list[dict[str, Any]]:
         """Start recorders and wait until every one is ready: ``[{"id", "pid", "ready_ns"}]``.
 
-        Raises ``AgentError`` of kind ``collector`` (with ``recorder``, ``exit`` and ``tail``) when one ends or is not
-        ready in time; all of this call are stopped then.
+        Raises ``AgentError`` of kind ``collector`` (with ``recorder``, ``exit`` and ``tail``) when one ends
+        or is not ready in time; all of this call are stopped then.
         """
         ledger.note(self._places.state, run, {"kind": "directory", "path": str(self._places.run(run))})
         folder = self._places.make_run(run)
@@ -68,7 +72,7 @@ class Recorders:
                 one.close()
             raise
 
-    def gate(self, ids: list[str], action: str, at: int | None) -> list[dict[str, Any]]:
+    def gate(self, ids: list[str], action: str, at: int | None) -> dict[str, Any]:
         """See ``gates.move``."""
         return gates.move([self._find(name) for name in ids], action, at, self.spawner)
 
@@ -79,10 +83,11 @@ class Recorders:
         for one in chosen:
             self._running.pop(one.id, None)
         afters = _each(chosen, lambda one: one.run_after(self.spawner))
-        for one, report, code in zip(chosen, reports, afters):
+        for index, one in enumerate(chosen):
+            report, code = reports[index], afters[index]
             if code is not None:
                 report["after_exit"] = code
-            report["tail"] = one.tail() if report["exit"] not in (0, 130) or code else ""
+            report["tail"] = one.tail() if report["exit"] not in STOPPED_WELL or code else ""
         return reports
 
     def _find(self, name: str) -> Recorder:

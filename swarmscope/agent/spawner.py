@@ -1,8 +1,9 @@
 """The one thread that starts recorders, and the processes it started.
 
 Scope: PR_SET_PDEATHSIG fires when the *thread* that forked a process ends, so all recorders are forked by one
-thread that lives as long as the agent: ``kill -9`` of the agent then interrupts them at once, and not earlier. That thread
-also owns the view in which tracefs is mounted where the host has it unmounted (``tracefs``).
+thread that lives as long as the agent: ``kill -9`` of the agent then interrupts them at once, and not
+earlier. That thread also owns the view in which tracefs is mounted where the host has it unmounted
+(``tracefs``).
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import os
 import queue
 import subprocess
 import threading
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Callable, TypeVar
+from typing import IO, Any, Callable, Mapping, TypeVar
 
 from . import libc, tracefs
 from .processes import AGENT_MARK, MARK
@@ -26,6 +28,19 @@ def environment(run: str) -> dict[str, str]:
     env = {key: value for key, value in os.environ.items() if key != AGENT_MARK}
     env.update({MARK: run, "LC_ALL": "C"})
     return env
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to start, where, and for how long."""
+
+    argv: list[str]
+    run: str
+    folder: Path
+    deadline_s: float
+    grace_s: float
+    """Seconds it may need to finish after an interrupt."""
+    env: Mapping[str, str]
 
 
 class Spawner:
@@ -66,24 +81,16 @@ class Spawner:
             raise failure[0]
         return box[0]
 
-    def start(
-        self,
-        argv: list[str],
-        run: str,
-        folder: Path,
-        deadline_s: float,
-        grace_s: float,
-        stdout: IO[bytes],
-        stderr: IO[bytes],
-    ) -> subprocess.Popen[bytes]:
-        """Start ``argv`` in ``folder``, in a session of its own, under ``timeout``, stdin a pipe the agent holds.
+    def start(self, program: Program, stdout: IO[bytes], stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+        """Start a program in a session of its own, under ``timeout``, stdin a pipe the agent holds.
 
-        ``timeout`` interrupts it after ``deadline_s`` and kills it when it then needs more than its grace.
+        ``timeout`` interrupts it after its deadline and kills it when it then needs more than its grace.
         """
-        full = ["timeout", "-s", "INT", "-k", f"{grace_s + KILL_AFTER_GRACE_S:g}", f"{deadline_s:g}", *argv]
+        kill_after = f"{program.grace_s + KILL_AFTER_GRACE_S:g}"
+        full = ["timeout", "-s", "INT", "-k", kill_after, f"{program.deadline_s:g}", *program.argv]
         options: dict[str, Any] = {
-            "cwd": folder,
-            "env": environment(run),
+            "cwd": program.folder,
+            "env": {**environment(program.run), **program.env},
             "stdin": subprocess.PIPE,
             "stdout": stdout,
             "stderr": stderr,

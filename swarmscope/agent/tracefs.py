@@ -23,7 +23,9 @@ SYSTEMS = ("net", "skb", "napi", "sock", "tcp", "udp", "qdisc", "icmp", "bridge"
 
 
 def mounted(kind: str, preferred: str) -> str:
-    """Where a file system of that kind is mounted in this process's view, ``preferred`` first; empty for nowhere."""
+    """Where a file system of that kind is mounted in this process's view, ``preferred`` first; empty for
+    nowhere.
+    """
     found = []
     for line in Path("/proc/thread-self/mounts").read_text(errors="replace").splitlines():
         fields = line.split()

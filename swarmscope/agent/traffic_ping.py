@@ -23,7 +23,9 @@ MAX_COUNT = 65535
 
 
 def parse(text: str) -> tuple[int, list[list[int]], int]:
-    """How many were sent, ``[[seq, rtt_ns], ...]`` of first replies in order of arrival, and how many duplicates came."""
+    """How many were sent, ``[[seq, rtt_ns], ...]`` of first replies in order of arrival, and how many
+    duplicates came.
+    """
     seen = set()
     rtts = []
     duplicates = 0
@@ -50,8 +52,8 @@ def ping(
 ) -> dict[str, Any]:
     """Send ``count`` requests of ``size`` bytes; ``{start, end, sent, received, duplicates, rtts}``.
 
-    ``start`` and ``end`` are CLOCK_MONOTONIC ns around the whole command. Raises ``AgentError``: failed where ping could
-    not send at all, timeout where it did not end.
+    ``start`` and ``end`` are CLOCK_MONOTONIC ns around the whole command. Raises ``AgentError``: failed where
+    ping could not send at all, timeout where it did not end.
     """
     argv = ["ping", "-n", "-c", str(count), "-i", f"{interval_us / 1e6:.6f}", "-s", str(size)]
     argv += ["-W", "1", "-w", str(math.ceil(timeout_s)), address]

@@ -1,8 +1,8 @@
 """Request and response of a fixed size over TCP or UDP, with a time for each: the agent's own rr traffic.
 
 Scope: one client, one connection, the next request when the response is there. Both ends run in the network
-namespaces they are told; latency is CLOCK_MONOTONIC ns around send and complete receive. TCP: TCP_NODELAY. UDP: the
-first 8 bytes hold a sequence number, a response that does not come within ``UDP_LOST_S`` is lost.
+namespaces they are told; latency is CLOCK_MONOTONIC ns around send and complete receive. TCP: TCP_NODELAY.
+UDP: the first 8 bytes hold a sequence number, a response that does not come within ``UDP_LOST_S`` is lost.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .protocol import AgentError
 
 WARM_UP = 20
 UDP_LOST_S = 0.5
+CLOSED_WITHIN_S = 0.2
 MIN_UDP_SIZE = 8
 _SEQ = struct.Struct("!Q")
 _WARM_UP_BASE = 1 << 32  # warm-up requests carry numbers that no counted request has
@@ -30,7 +31,9 @@ def _family(address: str) -> socket.AddressFamily:
 
 
 class RrServer:
-    """Answers requests of ``size`` bytes on ``address`` until closed; its socket lives in the namespace given."""
+    """Answers requests of ``size`` bytes on ``address`` until closed; its socket lives in the namespace
+    given.
+    """
 
     def __init__(self, namespace: str, address: str, transport: str, size: int) -> None:
         self.transport = transport
@@ -52,7 +55,9 @@ class RrServer:
         except OSError as error:
             sock.close()
             raise AgentError(
-                "failed", f"rr_serve: cannot bind {address}: {error.strerror}", hint="is that address in that namespace?"
+                "failed",
+                f"rr_serve: cannot bind {address}: {error.strerror}",
+                hint="is that address in that namespace?",
             ) from error
         return sock
 
@@ -74,20 +79,21 @@ class RrServer:
         self._open.discard(peer)
 
     def _echo(self) -> None:
-        while not self._closed:
-            try:
-                data, peer = self._socket.recvfrom(65535)
-                self._socket.sendto(data, peer)
-            except OSError:
-                if self._closed:
-                    return
+        with self._socket as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(CLOSED_WITHIN_S))
+            while not self._closed:
+                with contextlib.suppress(OSError):  # nothing came, or an ICMP error of an earlier response
+                    data, peer = sock.recvfrom(65535)
+                    sock.sendto(data, peer)
 
     def close(self) -> None:
-        """Stop answering; a thread that waits in accept or recvfrom is woken."""
+        """Stop answering: TCP at once, UDP within ``CLOSED_WITHIN_S``."""
         self._closed = True
+        if self.transport == "udp":
+            return
         for sock in (self._socket, *self._open):
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+                sock.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept or receive
         self._socket.close()
 
 
@@ -104,7 +110,8 @@ def receive_all(sock: socket.socket, view: memoryview) -> bool:
 def rr(
     *, namespace: str, address: str, port: int, transport: str, size: int, count: int, timeout_s: float
 ) -> dict[str, Any]:
-    """Send ``count`` requests after an uncounted warm-up; ``{start, end, sent, received, rtts: [[seq, ns], ...]}``.
+    """Send ``count`` requests after an uncounted warm-up; ``{start, end, sent, received, rtts: [[seq, ns],
+    ...]}``.
 
     ``seq`` counts from 1. Raises ``AgentError``: failed where no connection or no answer comes, timeout where
     ``timeout_s`` passes first.
@@ -115,12 +122,16 @@ def rr(
     collecting = gc.isenabled()
     gc.disable()  # a collection in the middle of a request would be measured as network
     try:
-        return netns.inside(namespace, lambda: exchange(address, port, size, count, time.monotonic() + timeout_s))
+        return netns.inside(
+            namespace, lambda: exchange(address, port, size, count, time.monotonic() + timeout_s)
+        )
     except socket.timeout:
         raise AgentError("timeout", f"rr to {address}:{port} did not end in {timeout_s:g} s") from None
     except OSError as error:
         raise AgentError(
-            "failed", f"rr to {address}:{port}: {error.strerror or error}", hint="is rr_serve still running there?"
+            "failed",
+            f"rr to {address}:{port}: {error.strerror or error}",
+            hint="is rr_serve still running there?",
         ) from error
     finally:
         if collecting:
@@ -139,7 +150,8 @@ def _tcp(address: str, port: int, size: int, count: int, deadline: float) -> dic
         sock.settimeout(max(0.001, deadline - time.monotonic()))
         sock.connect((address, port))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Blocking from here on, with the kernel's own timeout: Python's settimeout would add a poll(2) to every receive.
+        # Blocking from here on, with the kernel's own timeout: Python's settimeout would add a poll(2) to
+        # every receive.
         sock.setblocking(True)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(deadline - time.monotonic()))
         request = bytes(size)

@@ -66,6 +66,13 @@ def pull_host(run: Run, host: Host, fleet: Fleet, agents: Agents) -> Pulled:
     """
     link = agents.links[host.name]
     manifest = link.call("pack", run=run.id, timeout=300)
+    if not manifest["files"] and run.read()["recorders"].get(host.name):
+        raise RemoteFailed(
+            f"{remote_folder(run.id)} is empty or gone, though {len(run.read()['recorders'][host.name])} "
+            "recorders ran there",
+            host=host.name,
+            hint="was the host rebuilt, or its /var/tmp cleared?",
+        )
     remote = fleet.remote(host.name)
     wanting = absent(run, host.name, manifest)
     size = 0

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
+from statistics import median
 from typing import Any, Literal
 
 from swarmscope import __version__, store
@@ -66,6 +67,7 @@ class RunRecord:
             "flow": {},
             "network": None,
             "trials": [],
+            "round_trips": {},
             "window": {},
             "clocks": {},
             "recorders": {},
@@ -144,7 +146,7 @@ class RunRecord:
     def save_trials(self) -> None:
         """Write the trials so far: once per phase, so that no disk write falls between two trials."""
         store.write_json(self.run.path / "traffic.json", self._traffic)
-        self.save()
+        self.put(round_trips=round_trips(self.data["trials"], self._traffic))
 
     def window(
         self, edge: Literal["opened", "closed"], at: int, moved: Mapping[str, Mapping[str, int]]
@@ -153,6 +155,25 @@ class RunRecord:
         self.data["window"][edge] = {host: dict(times) for host, times in moved.items()}
         self.data["window"]["at" if edge == "opened" else "until"] = at
         self.save()
+
+
+def round_trips(
+    trials: Sequence[Mapping[str, Any]], traffic: Mapping[str, Sequence[tuple[int, int]]]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """``{arm: {traffic: {"plain_us": median, "traced_us": median}}}``: medians of the trials' medians.
+
+    A first look at the run; intervals and ratios are ``compare``'s.
+    """
+    medians: dict[tuple[str, str, str], list[float]] = {}
+    for trial in trials:
+        rtts = [ns for _, ns in traffic[str(trial["trial"])]]
+        if rtts:
+            key = (trial["arm"], trial["traffic"], f"{trial['kind']}_us")
+            medians.setdefault(key, []).append(median(rtts) / 1000)
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for (arm, title, kind), values in medians.items():
+        table.setdefault(arm, {}).setdefault(title, {})[kind] = round(median(values), 3)
+    return table
 
 
 def skew(at: int, moved: Mapping[str, Mapping[str, int]], offsets: Mapping[str, Interval]) -> dict[str, int]:

@@ -29,6 +29,11 @@ class Recorder:
     request: Mapping[str, Any]
     outputs: tuple[Mapping[str, str], ...]
 
+    @property
+    def whole_window(self) -> bool:
+        """Whether it has a gate that opens and closes with the window."""
+        return not self.arm and bool(self.request["gate"])
+
 
 @dataclass(frozen=True, slots=True)
 class RecordingPlan:

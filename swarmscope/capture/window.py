@@ -63,7 +63,7 @@ class Window:
             if offset is None:
                 record.note(f"{host.name}: no clock estimate, its recorders were {edge} unaligned")
             requests[host.name] = {
-                "recorders": [recorder.id for recorder in self.plan.on(host.name) if not recorder.arm],
+                "recorders": [recorder.id for recorder in self.plan.on(host.name) if recorder.whole_window],
                 "action": "open" if edge == "opened" else "close",
                 "at": None if offset is None else at + offset.middle,
             }

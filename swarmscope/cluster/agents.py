@@ -1,6 +1,6 @@
 """Agents on all hosts of a fleet: built in memory, deployed where they are not yet there, started, stopped.
 
-Scope: the zipapp and the processes. The conversation is ``agent_link``; what the agent does is ``swarmscope.agent``.
+Scope: the zipapp and the processes. The conversation is in ``agent_link``, the agent in ``swarmscope.agent``.
 
 Limits: the file stays on the host (``~/.cache/swarmscope``), named by its content, so that the next run need
 not send it and two versions never meet.
@@ -59,9 +59,10 @@ def deploy(remote: Remote) -> str:
     home, *found = remote.run(look, check=True).stdout.splitlines() or [""]
     if not home.startswith("/"):
         raise RemoteFailed("the login has no home directory", hint="the agent is put there", host=remote.name)
+    absolute = f"{home.rstrip('/')}/{path}"
     if not found or found[0].split()[0] != digest:
-        remote.put_bytes(data, path, mode=0o600)
-    return f"{home.rstrip('/')}/{path}"
+        remote.put_bytes(data, absolute, mode=0o600)
+    return absolute
 
 
 def start(remote: Remote, *, on_event: EventHandler | None = None, idle: int = IDLE_S) -> AgentLink:
@@ -140,8 +141,8 @@ class Agents:
         *,
         timeout: float = 30.0,
     ) -> Outcomes[dict[str, Any]]:
-        """One call on every host (or on those in ``per_host_args``) at the same time; never raises for a host."""
-        arguments = per_host_args if per_host_args is not None else dict.fromkeys(self.links, {})
+        """One call on every host (or those in ``per_host_args``) at once; never raises for a host."""
+        arguments = {name: {} for name in self.links} if per_host_args is None else per_host_args
         return self.fleet.each(
             lambda remote: self.links[remote.name].call(op, timeout=timeout, **arguments[remote.name]),
             list(arguments),

@@ -59,7 +59,7 @@ class _Client(docker.APIClient):
     """The SDK's client with our adapter in place of its transports."""
 
     def __init__(self, adapter: RelayAdapter, version: str) -> None:
-        super().__init__(base_url="http://localhost", version=version, timeout=int(TIMEOUT_S))
+        super().__init__(base_url="http://localhost:80", version=version, timeout=int(TIMEOUT_S))
         self.trust_env = False  # a proxy of this machine has no part in a channel to that one
         self._custom_adapter = adapter
         self.mount(_PREFIX, adapter)
@@ -234,6 +234,23 @@ class Engine:
         """One network; ``NotThere`` where it is not known here."""
         with self._translated(f"network {name_or_id}"):
             return objects.network(self._api.inspect_network(name_or_id))
+
+    def ingress_is_set_up(self) -> bool:
+        """Whether the engine has finished building its end of the ingress network after a join."""
+        try:
+            with self._translated("looking at the ingress network"):
+                ends = self._api.inspect_network("docker_gwbridge").get("Containers") or {}
+        except NotThere:
+            return False
+        return any(end.get("Name") == "gateway_ingress-sbox" for end in ends.values())
+
+    def release_ingress(self, network_id: str) -> None:
+        """Take away the engine's own end of an ingress network that outlived its swarm.
+
+        The empty network stays listed until the next join: outside of a swarm the engine removes none.
+        """
+        with self._translated("releasing the ingress network"):
+            self._api.disconnect_container_from_network("ingress-endpoint", network_id, force=True)
 
     def create_overlay(self, name: str, *, subnet: str, mtu: int, labels: Mapping[str, str]) -> str:
         """An overlay that plain containers may attach to; returns its id. Managers only."""

@@ -1,8 +1,8 @@
 """Subject against baseline: what a run's tables say, as one :class:`Comparison`.
 
 Pure: needs tables and ``run.json``, no host, no root, no network. ``compare`` takes two arms of one run,
-``compare_sides`` arms of any two runs. Holds by construction and by test: a side against itself adds and loses
-nothing and has ratio 1; swapping the sides swaps ``added`` and ``gone`` and inverts every ratio.
+``compare_sides`` arms of any two runs. Holds by construction and by test: a side against itself adds and
+loses nothing and has ratio 1; swapping the sides swaps ``added`` and ``gone`` and inverts every ratio.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Events per packet: how often each trace event fires for one packet, in each arm.
 
-Taken from ``ftrace-events`` where it ran, else ``perf-record``, else the hops of ``skb-path`` alone. Where two of them
-ran, they are checked against each other and differences are reported. The wire's events are left out;
-the outer pass of an encapsulated packet is given apart. perf stat's system-wide counts stand beside.
+Taken from ``ftrace-events`` where it ran, else ``perf-record``, else the hops of ``skb-path`` alone. Where
+two of them ran, they are checked against each other and differences are reported. The wire's events are
+left out; the outer pass of an encapsulated packet is given apart. perf stat's system-wide counts stand
+beside.
 
-Scope: means over matched one-way packets. Where GRO or TSO merges packets, one event stands for several: counts
-then are per merged packet (the verdict names offloads that differ).
+Scope: means over matched one-way packets. Where GRO or TSO merges packets, one event stands for several:
+counts then are per merged packet (the verdict names offloads that differ).
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def system_counts(baseline: Side, subject: Side) -> tuple[SystemCount, ...]:
 
 def _system(side: Side) -> dict[str, tuple[float, float]]:
     trials = side.trials("traced")
-    sent = int(trials["sent"].fill_null(0).sum() + trials["received"].fill_null(0).sum())
+    sent = sum(int(trials[column].fill_null(0).sum()) for column in ("sent", "received"))
     counts = side.table("counts").filter(pl.col("arm") == side.arm)
     if not sent or counts.is_empty():
         return {}

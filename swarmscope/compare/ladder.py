@@ -1,11 +1,11 @@
-"""Where the time of a packet goes: steps between its consecutive events, named by stage, with what is left over.
+"""Where the time of a packet goes: steps between its consecutive events, by stage, and what is left over.
 
 Steps of one packet add up to its first-to-last time exactly; their medians add up only nearly, and the
-difference is printed as the residual. A step between two kernels carries the error of both clocks and is shown
-as not resolved where it is smaller than that.
+difference is printed as the residual. A step between two kernels carries the error of both clocks and is
+shown as not resolved where it is smaller than that.
 
-Scope: packets of the most common event sequence of an arm and direction, traced trials. These times include the
-cost of tracing: they say where time goes, the plain round trip says how much.
+Scope: packets of the most common event sequence of an arm and direction, traced trials. These times include
+the cost of tracing: they say where time goes, the plain round trip says how much.
 """
 
 from __future__ import annotations
@@ -40,7 +40,10 @@ def _ladder(packets: list[list[Hop]], stages: Table, arm: str, direction: str) -
         _step([(hops[place], hops[place + 1]) for hops in usual], stages, total)
         for place in range(len(shape) - 1)
     )
-    return Ladder(arm, direction, steps, total, total - sum(step.median for step in steps), len(usual))
+    residual = total - sum(step.median for step in steps)
+    apart = usual[0][0].kernel != usual[0][-1].kernel
+    error = float(median(hops[0].err + hops[-1].err for hops in usual)) if apart else 0.0
+    return Ladder(arm, direction, steps, total, residual, error, len(usual))
 
 
 def _rungs(hops: list[Hop]) -> list[Hop]:

@@ -3,7 +3,8 @@
 Every time that is headlined comes from plain trials, on the client's clock alone, so no clock error is in
 it. Times of traced trials appear only as the cost of tracing.
 
-Scope: ``latencies`` and ``trials`` in, :class:`~swarmscope.compare.result.RoundTrip` out, one per kind of traffic.
+Scope: ``latencies`` and ``trials`` in, :class:`~swarmscope.compare.result.RoundTrip` out, one per kind of
+traffic.
 """
 
 from __future__ import annotations

@@ -4,40 +4,30 @@ A packet is one key within one trial, one way: the request and its reply are two
 hosts saw it, *one-sided* when only one did, *ambiguous* when its key was sent more than once in the trial
 (a retransmission with the same IP id, a duplicated frame). Only matched packets count per packet.
 
-Events carry an skb address, which the slab cache reuses within microseconds. A lifetime is one (packet,
-kernel, skb) from its first hop to its free; an event belongs to the lifetime it falls into, from 20 us before
-the first hop to 500 us after the last, and never to one that ended at a free before the event.
+Events come with the key of the packet they belong to and the role of their device: ``trace.attribute`` joined
+them to hops by kernel, skb address and time, never across a free of that address.
 
-Scope: one side of a comparison. Joins are as-of joins on (kernel, skb); nothing here looks at stacks.
+Scope: one side of a comparison; nothing here looks at stacks.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import polars as pl
 
 from swarmscope.compare.result import Packets
 from swarmscope.compare.side import Side
 
-BEFORE = 20_000
-"""ns before a packet's first hop in which an event can still be its own (recorders stamp one after the other)."""
-AFTER = 500_000
-"""ns after the last hop: what an skb may still do before it is freed unseen."""
-SAME = 20_000
-"""ns within which two recorders stamp the same free."""
 FREES = ("skb:consume_skb", "skb:kfree_skb")
 SENDS = ("net:net_dev_queue", "net:net_dev_start_xmit")
-ANCHORS = {"net:net_dev_xmit": "net:net_dev_start_xmit", "net:netif_rx_entry": "net:netif_rx"}
-"""Events that skb-path does not record, and the hop they stand beside."""
 HANDOVERS = ("net:netif_rx", "net:netif_rx_entry")
 """Fired inside the sending device's transmit function, with the receiving device's name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """``packets`` (packet, trial, direction, status, start, end), their ``hops``, and the tally.
+    """``packets`` (packet, trial, key, direction, status, start, end), their ``hops``, and the tally.
 
     ``hops`` has the schema's columns and ``packet, direction, side``: side 0 is the sender's host, 1 the wire
     or a third host, 2 the receiver's; sorted by packet, side, ts.
@@ -88,6 +78,7 @@ def follow(side: Side) -> Followed:
         marked.group_by("packet")
         .agg(
             pl.col("trial").first(),
+            pl.col("key").first(),
             pl.col("direction").first(),
             pl.col("ts").min().alias("start"),
             pl.col("ts").max().alias("end"),
@@ -102,7 +93,7 @@ def follow(side: Side) -> Followed:
             .then(pl.lit("matched"))
             .otherwise(pl.lit("one-sided"))
         )
-        .select("packet", "trial", "direction", "status", "start", "end")
+        .select("packet", "trial", "key", "direction", "status", "start", "end")
         .sort("packet")
     )
     count = dict(packets.group_by("status").len().iter_rows())
@@ -118,29 +109,25 @@ def matched(followed: Followed) -> pl.DataFrame:
 def attribute(side: Side, followed: Followed, collector: str) -> pl.DataFrame:
     """Events of one collector that belong to matched packets, with where on the path they happened.
 
-    Columns: the schema's, and ``packet, direction, role, outer, after_wire``. ``role`` is of the device the
-    event is about; events on the wire are left out. ``after_wire`` marks a hand-over whose transmitting device is
-    the wire's: what stands above it in its stack is the cable, not the host.
+    Columns: the schema's, and ``packet, direction, outer, after_wire``. Events on the wire are left out,
+    and those of a named device that no hop of the packet knows (it may be the wire's). ``after_wire`` marks
+    a hand-over whose transmitting device is the wire's: what stands above it in its stack is the cable, not
+    the host.
     """
-    events = side.table("events").filter(
-        pl.col("collector") == collector, pl.col("skb").is_not_null(), pl.col("arm") == side.arm
+    ours = followed.packets.filter(pl.col("status") == "matched").select(
+        "packet", "direction", "trial", "key"
     )
-    ours = matched(followed).select("packet", "direction")
-    chosen = _assign(events, followed.hops).join(ours, on="packet", how="inner").sort("ts")
-    hops = followed.hops.select("packet", "kernel", "ts", "dev", "event", "role", "outer").sort("ts")
-    # The device's own hop, when the event names a device: net_dev_xmit fires on the way back up the stack, when
-    # the packet already is several devices further.
+    events = (
+        side.table("events")
+        .filter(pl.col("collector") == collector, pl.col("arm") == side.arm)
+        .join(ours, on=["trial", "key"], how="inner")
+        .sort("ts")
+    )
+    hops = followed.hops.sort("ts")
+    place = ["packet", "host", "netns", "ifindex"]
+    passes = hops.group_by(place).agg(at_device=pl.col("outer").any())
     placed = (
-        chosen.with_columns(anchor=pl.col("event").replace(ANCHORS))
-        .join_asof(
-            hops.filter(pl.col("dev").fill_null("") != "").rename(
-                {"event": "anchor", "role": "at_device", "outer": "outer_device"}
-            ),
-            on="ts",
-            by=["packet", "kernel", "dev", "anchor"],
-            strategy="nearest",
-            check_sortedness=False,
-        )
+        events.join(passes, on=place, how="left", maintain_order="left")
         .join_asof(
             hops.select("packet", "kernel", "ts", at_hop=pl.col("role"), outer_hop=pl.col("outer")),
             on="ts",
@@ -155,54 +142,15 @@ def attribute(side: Side, followed: Followed, collector: str) -> pl.DataFrame:
             strategy="backward",
             check_sortedness=False,
         )
-        .join(
-            side.table("devices").select("host", "netns", "ifindex", at_index=pl.col("role")),
-            on=["host", "netns", "ifindex"],
-            how="left",
-            maintain_order="left",
-        )
     )
+    nameless = pl.col("dev").fill_null("") == ""
+    role = pl.coalesce("role", pl.when(nameless).then(pl.col("at_hop")))
     return (
         placed.with_columns(
-            role=pl.coalesce("at_device", "at_index", "at_hop", pl.lit("other")),
-            outer=pl.coalesce("outer_device", "outer_hop", pl.lit(False)),
+            role=role,
+            outer=pl.coalesce("at_device", "outer_hop", pl.lit(False)),
             after_wire=pl.col("event").is_in(HANDOVERS) & (pl.col("sender") == "wire").fill_null(False),
         )
-        .filter(pl.col("role") != "wire")
-        .drop("at_device", "outer_device", "at_hop", "outer_hop", "at_index", "sender", "anchor")
-    )
-
-
-def _assign(events: pl.DataFrame, hops: pl.DataFrame) -> pl.DataFrame:
-    """``events`` with the ``packet`` whose lifetime holds them; events of no packet are left out."""
-    marks = hops.select(
-        "kernel", "skb", "packet", at=pl.col("ts"), free=pl.col("event").is_in(FREES), ts=pl.col("ts")
-    ).sort("ts")
-    near = events.sort("ts")
-    directions: tuple[tuple[str, Literal["backward", "forward"]], ...] = (
-        ("back", "backward"),
-        ("next", "forward"),
-    )
-    for name, strategy in directions:
-        near = near.join_asof(
-            marks.rename({"packet": name, "at": f"{name}_at", "free": f"{name}_free"}),
-            on="ts",
-            by=["kernel", "skb"],
-            strategy=strategy,
-            check_sortedness=False,
-        )
-    since, until = pl.col("ts") - pl.col("back_at"), pl.col("next_at") - pl.col("ts")
-    dead = pl.col("back_free") & ~(pl.col("event").is_in(FREES) & (since <= SAME))
-    back = (since <= AFTER) & ~dead
-    return (
-        near.with_columns(
-            packet=pl.when(pl.col("back") == pl.col("next"))
-            .then(pl.col("back"))
-            .when(back)
-            .then(pl.col("back"))
-            .when(until <= BEFORE)
-            .then(pl.col("next"))
-        )
-        .filter(pl.col("packet").is_not_null())
-        .drop("back", "back_at", "back_free", "next", "next_at", "next_free")
+        .filter(pl.col("role").is_not_null() & (pl.col("role") != "wire"))
+        .drop("at_device", "at_hop", "outer_hop", "sender")
     )

@@ -1,8 +1,9 @@
 """The way of a packet: the devices it crosses on each host, and the time from one to the next.
 
-The most common sequence of the arm's matched packets, with its share. Consecutive events on one device are one stop.
-A bridge forwards between two of its ports without an event of its own: where a packet goes from one port to
-another inside a namespace that holds a bridge, the bridge is put between them and marked as inferred.
+The most common sequence of the arm's matched packets, with its share. Consecutive events on one device are
+one stop. A bridge forwards between two of its ports without an event of its own: where a packet goes from
+one port to another inside a namespace that holds a bridge, the bridge is put between them and marked as
+inferred.
 
 Scope: order and medians; nothing here reads stacks. Times are between events of one kernel only.
 """
@@ -52,8 +53,8 @@ class Stop(NamedTuple):
 def hops_by_packet(followed: Followed, direction: str, *, frees: bool) -> dict[int, list[Hop]]:
     """Hops of the matched packets of one direction, in path order: sender's host, wire, receiver's host.
 
-    With ``frees`` the free of the packet at its receiver ends it; other frees (transmit completions, clones) are
-    never part of a path.
+    With ``frees`` the free of the packet at its receiver ends it; other frees (transmit completions,
+    clones) are never part of a path.
     """
     ours = matched(followed).filter(pl.col("direction") == direction).select("packet")
     free = pl.col("event").is_in(FREES)
@@ -144,7 +145,7 @@ def _time(legs: list[list[tuple[Stop, Hop]]], sequence: tuple[Stop, ...], place:
 
 
 def describe(path: Path, host: str) -> list[str]:
-    """Labels of the devices on one host, in order, with ``wire`` where the packet leaves or enters the host."""
+    """Labels of the devices on one host, in order, with ``wire`` where the packet leaves or enters."""
     labels: list[str] = []
     for before, device in pairwise((None, *path.devices)):
         if device is not None and (

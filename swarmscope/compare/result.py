@@ -8,9 +8,9 @@ shares run 0..1, every ratio is subject over baseline. ``from_json(to_json(c)) =
 from __future__ import annotations
 
 import dataclasses
-import json
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -168,7 +168,7 @@ class Device:
     dev: str
     inferred: bool
     time: float | None
-    """Median ns from the first event here to the first event at the next stop on the same clock; None at the end."""
+    """Median ns from the first event here to the first at the next stop, on one clock; None at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +208,8 @@ class Ladder:
     """Median first-to-last time, ns (traced trials)."""
     residual: float
     """``total`` minus the sum of the steps' medians, ns."""
+    error: float
+    """± ns of ``total``: the error of the clocks it was read on, 0 where it was one clock."""
     packets: int
 
 
@@ -290,21 +292,20 @@ class Comparison:
         """The ladder of that side and direction, if packets were followed."""
         return next((p for p in self.ladders if p.arm == arm and p.direction == direction), None)
 
-    def to_json(self) -> str:
-        """The whole comparison as indented JSON."""
-        return json.dumps(dataclasses.asdict(self), indent=1, allow_nan=False) + "\n"
+    def to_json(self) -> dict[str, Any]:
+        """The whole comparison as JSON values."""
+        return dataclasses.asdict(self)
 
     @staticmethod
-    def from_json(text: str | bytes) -> Comparison:
-        """What ``to_json`` wrote; ``UsageError`` for anything else."""
+    def from_json(data: Mapping[str, Any]) -> Comparison:
+        """What ``to_json`` gave, read back from JSON; ``UsageError`` for anything else."""
         try:
-            data = json.loads(text)
-            if data.get("format") != FORMAT:
-                raise ValueError(f"format {data.get('format')!r}, this version reads {FORMAT}")
+            if data["format"] != FORMAT:
+                raise ValueError(f"format {data['format']!r}, this version reads {FORMAT}")
             return typing.cast(Comparison, _build(Comparison, data))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             raise UsageError(
-                f"comparison.json: not a comparison: {error}", hint="make it again: `invoke compare`"
+                f"comparison.json: not a comparison: {error!r}", hint="make it again: `invoke compare`"
             ) from None
 
 

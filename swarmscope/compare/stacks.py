@@ -1,12 +1,13 @@
 """Kernel functions per packet, from the stacks of events that belong to flow packets.
 
-A function's *presence* is the share of matched packets that have it in any of their stacks. ``added``: in at
-least 10 % of the subject's packets and in at least half of its traced trials, and in at most 1 % of the
-baseline's; ``gone`` is the mirror image. What lies between is ``changed`` (the share moved by 10 points or more),
-``common`` or, where it is rare on both sides, ``background``. Order is the mean first position on the path.
+A function's *presence* is the share of matched packets that have it in any of their stacks. ``added``: in
+at least 10 % of the subject's packets and in at least half of its traced trials, and in at most 1 % of the
+baseline's; ``gone`` is the mirror image. What lies between is ``changed`` (the share moved by 10 points or
+more), ``common`` or, where it is rare on both sides, ``background``. Order is the mean first position on
+the path.
 
-Only the packet's own part of a stack counts (``stages.yml``, ``borders``), and of a hand-over that the wire's devices
-made only what comes after the hand-over.
+Only the packet's own part of a stack counts (``stages.yml``, ``borders``), and of a hand-over that the
+wire's devices made only what comes after the hand-over.
 
 Scope: what stacks show. A function whose frame the compiler removed (inlined, tail call) or under which no
 event fires is never seen; ``expected`` says so with one of four states.
@@ -171,7 +172,7 @@ def _state(symbol: str, baseline: Observed, subject: Observed) -> FunctionState:
 
 
 def expected(side: Side, observed: Observed, stages: Table, *, arm: str) -> tuple[Expected, ...]:
-    """What the side's mode is known to cross: seen, renamed, not observed, or not traceable on its kernels."""
+    """What the side's mode is known to cross: seen, renamed, not observed, or not traceable here."""
     kernels = {k for k in (side.kernel_of(side.client), side.kernel_of(side.server)) if side.kallsyms.get(k)}
     found = []
     for symbol in stages.expected.get(side.mode, ()):
@@ -201,7 +202,7 @@ def _expected(
 def unify(
     baseline: tuple[Side, Observed], subject: tuple[Side, Observed], stages: Table
 ) -> tuple[Observed, Observed, tuple[str, ...]]:
-    """Bring renamed functions of two different kernels under the newer name; says in words what was renamed."""
+    """Bring renamed functions of two kernels under the newer name; says in words what was renamed."""
     releases = [release(side.release_of(side.client)) for side, _ in (baseline, subject)]
     if not all(releases) or releases[0] == releases[1]:
         return baseline[1], subject[1], ()

@@ -1,12 +1,12 @@
 """Stages of the path: which one a function or a step between two events belongs to, and what a mode expects.
 
-Everything that changes with kernel versions is data, in ``stages.yml`` beside this file. Scope: looking names up;
-whether a function was seen is decided in ``stacks``.
+Everything that changes with kernel versions is data, in ``stages.yml`` beside this file. Scope: looking
+names up; whether a function was seen is decided in ``stacks``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 
 ORDER = (
-    "entry", "tx-socket", "ip-out", "qdisc", "veth", "bridge", "netfilter", "vxlan-encap", "nic-tx", "wire", "nic-rx",
-    "gro", "ip-in", "vxlan-decap", "rx-socket", "skb", "other",
+    "entry", "tx-socket", "ip-out", "qdisc", "veth", "bridge", "netfilter", "vxlan-encap", "nic-tx", "wire",
+    "nic-rx", "gro", "ip-in", "vxlan-decap", "rx-socket", "skb", "other",
 )  # fmt: skip
 """All stages, in the order a packet meets them first."""
 
@@ -109,15 +109,6 @@ class Table:
             ):
                 return rule.stage
         return "other"
-
-    def own(self, frames: Sequence[str]) -> tuple[str, ...]:
-        """The packet's own part of a stack: outermost caller first, tracer frames and what was interrupted cut.
-
-        The interrupted task's frames, and those of a sender whose bottom half runs this packet by accident,
-        would otherwise count as functions of the path whenever they happen to stand above.
-        """
-        start = max((i + 1 for i, name in enumerate(frames) if self.borders.match(name)), default=0)
-        return tuple(name for name in frames[start:] if not self.tracer.match(name))
 
     def renamed(self, symbol: str, names: Iterable[str]) -> Alias | None:
         """The alias under which ``symbol`` is among ``names``, in either direction; None where it is not."""

@@ -1,8 +1,8 @@
 """Whether the two sides may be compared, with every reason and the numbers it touches.
 
-``not comparable`` where a number that is headlined would be wrong, ``comparable with care`` where it holds but
-means less than it seems, ``comparable`` where nothing was found. A reason never hides a number: it stands
-beside it.
+``not comparable`` where a number that is headlined would be wrong, ``comparable with care`` where it holds
+but means less than it seems, ``comparable`` where nothing was found. A reason never hides a number: it
+stands beside it.
 
 Scope: checks of one comparison's inputs and results, as a list of functions; thresholds are named here.
 """
@@ -91,9 +91,9 @@ def _packets(e: Evidence) -> Iterator[Reason]:
             continue
         unmatched = total - tally.matched
         if unmatched / total > UNMATCHED_CARE:
-            weight = "stop" if unmatched / total > UNMATCHED_STOP else "care"
-            text = f"{name}: {unmatched} of {total} packets unmatched ({tally.one_sided} one-sided, {tally.ambiguous} ambiguous)"
-            yield Reason("stop" if weight == "stop" else "care", text, TRACED)
+            kinds = f"{tally.one_sided} one-sided, {tally.ambiguous} ambiguous"
+            text = f"{name}: {unmatched} of {total} packets unmatched ({kinds})"
+            yield Reason("stop" if unmatched / total > UNMATCHED_STOP else "care", text, TRACED)
 
 
 def _losses(e: Evidence) -> Iterator[Reason]:
@@ -117,8 +117,8 @@ def _losses(e: Evidence) -> Iterator[Reason]:
         for arm in ("baseline", "subject")
     }
     if any(arms.values()) and arms["baseline"] != arms["subject"]:
-        text = f"losses unequal: {arms['baseline']} in the baseline's recorders, {arms['subject']} in the subject's"
-        yield Reason("care", text, (COUNTS,))
+        text = f"losses unequal: {arms['baseline']} in the baseline's recorders, {arms['subject']}"
+        yield Reason("care", f"{text} in the subject's", (COUNTS,))
 
 
 def _traffic(e: Evidence) -> Iterator[Reason]:
@@ -224,8 +224,8 @@ def _trials(e: Evidence) -> Iterator[Reason]:
 def _cost(e: Evidence) -> Iterator[Reason]:
     for trip in e.round_trips:
         if tracing_cost.unequal(trip.baseline_cost, trip.subject_cost, by=COST_GAP):
-            assert trip.baseline_cost is not None and trip.subject_cost is not None
-            text = f"{trip.traffic}: tracing costs x{trip.baseline_cost.value:.2f} against x{trip.subject_cost.value:.2f}"
+            costs = [cost.value for cost in (trip.baseline_cost, trip.subject_cost) if cost is not None]
+            text = f"{trip.traffic}: tracing costs x{costs[0]:.2f} against x{costs[1]:.2f}"
             yield Reason("care", f"{text}; stage times carry it, round trips do not", (STAGES,))
 
 

@@ -1,7 +1,7 @@
 """``python -m swarmscope.lab``: one lab operation, answered as one JSON object on stdout.
 
-Scope: what ``privileges.run_as_root`` calls through sudo. The answer is ``{"result": ...}`` or ``{"error": ...}``;
-the exit code is the error's. People use ``invoke lab-up``.
+Scope: what ``privileges.run_as_root`` calls through sudo. The answer is ``{"result": ...}`` or ``{"error":
+...}``; the exit code is the error's. People use ``invoke lab-up``.
 """
 
 from __future__ import annotations

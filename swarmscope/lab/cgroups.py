@@ -1,8 +1,8 @@
 """The machine's cgroup hierarchies, and a lab's own groups in them.
 
-Scope: what is mounted (v1 with one mount a controller set, or v2 with one mount for all), a host's own group
-below the root, and its removal. Limits: a hybrid machine (v1 controllers beside an empty v2) counts as v1.
-Source: cgroups(7), Documentation/admin-guide/cgroup-v2.rst.
+Scope: what is mounted (v1 with one mount a controller set, or v2 with one mount for all), a host's own
+group below the root, and its removal. Limits: a hybrid machine (v1 controllers beside an empty v2) counts
+as v1. Source: cgroups(7), Documentation/admin-guide/cgroup-v2.rst.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from swarmscope.errors import PreflightFailed
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """One mounted hierarchy: where it is, and the mount options that name it (``cpu,cpuacct``, ``name=systemd``)."""
+    """One mounted hierarchy: where it is, and the options naming it (``cpu,cpuacct``, ``name=systemd``)."""
 
     mountpoint: Path
     options: str
@@ -44,7 +44,7 @@ class CgroupLayout:
 
 
 def parse_mounts(mountinfo: str) -> CgroupLayout:
-    """The layout from the text of ``/proc/self/mountinfo`` (proc(5)). Raises PreflightFailed without any cgroup."""
+    """The layout in the text of ``/proc/self/mountinfo``, see proc(5); PreflightFailed when there is none."""
     ones: dict[str, Hierarchy] = {}
     twos: dict[Path, Hierarchy] = {}
     for line in mountinfo.splitlines():

@@ -1,30 +1,31 @@
 """The folders of one host on disk, before it starts: its own /etc above all.
 
-Scope: a copy of the machine's /etc without what is the machine's own (keys, passwords, Docker's settings), with
-the host's own identity, one login user and an sshd_config. ``host_init`` mounts these folders over the
-machine's. Limits: /usr, /var/lib and /opt stay the machine's; a lab is for traffic, not a wall against its users.
+Scope: a copy of the machine's /etc without what is the machine's own (keys, passwords, Docker's settings),
+with the host's own identity, one login user and an sshd_config. ``host_init`` mounts these folders over the
+machine's. Limits: /usr, /var/lib and /opt stay the machine's; a lab is for traffic, not a wall against its
+users.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 from swarmscope.errors import SwarmscopeError
-from swarmscope.lab.privileges import SYSTEM_PATH, command
+from swarmscope.lab.privileges import SYSTEM_PATH, command, run_bound
 from swarmscope.lab.ssh_files import USER, make_key
 
 USER_ID = 59818
 """Uid and gid of the login user: away from people's (1000 up) and from systemd's dynamic ranges."""
 
 MODES: Mapping[str, int] = {
-    "docker": 0o711,
     "etc": 0o755,
     "home": 0o755,
+    "lib": 0o755,
+    "lib/docker": 0o711,
     "log": 0o755,
     "root": 0o700,
     "tmp": 0o1777,
@@ -33,22 +34,23 @@ MODES: Mapping[str, int] = {
 """A host's folders; ``host_init.BINDS`` says where each is mounted."""
 
 NOT_COPIED = (
-    "ssh", "docker", "containerd", "cni", "sudoers", "sudoers.d", "sudo.conf", "sudo_logsrvd.conf", "ssl/private",
-    "wireguard", "NetworkManager", "netplan", "krb5.keytab", "machine-id", "hostname", "hosts", "resolv.conf",
-    "environment", "passwd", "passwd-", "group", "group-", "shadow", "shadow-", "gshadow", "gshadow-", "subuid-", "subgid-",
-    ".pwd.lock", "swarmscope", "letsencrypt", "security/limits.d",
+    "NetworkManager", "cni", "containerd", "docker", "environment", "group", "group-", "gshadow", "gshadow-",
+    "hostname", "hosts", "krb5.keytab", "letsencrypt", "machine-id", "netplan", "passwd", "passwd-",
+    ".pwd.lock", "resolv.conf", "security/limits.d", "shadow", "shadow-", "ssh", "ssl/private",
+    "subgid-", "subuid-", "sudo.conf", "sudo_logsrvd.conf", "sudoers", "sudoers.d", "wireguard",
 )  # fmt: skip
-"""Below /etc: the machine's secrets, and settings that would make a host's sshd, sudo or dockerd the machine's."""
+"""Below /etc: the machine's secrets, and settings that would shape a host's sshd, sudo or dockerd."""
 
 
 def copy_base(base: Path) -> None:
     """Copy the machine's /etc to ``base/etc`` once; hosts copy that.
 
-    Files of one machine's /etc can come and go while they are copied, so a complaint of ``cp`` alone is no error.
+    Files of one machine's /etc can come and go while they are copied, so a complaint of ``cp`` alone is no
+    error.
     """
     base.mkdir(parents=True, exist_ok=True)
     etc = base / "etc"
-    subprocess.run(["cp", "-a", "/etc", str(etc)], capture_output=True, check=False)
+    run_bound(["cp", "-a", "/etc", str(etc)])
     if not (etc / "ld.so.cache").exists() and not (etc / "alternatives").exists():
         raise SwarmscopeError(f"could not copy /etc to {etc}", hint="is the disk full?")
     for name in NOT_COPIED:
@@ -61,7 +63,10 @@ def make_host_folders(base: Path, folder: Path, *, name: str, peers: Mapping[str
     ``peers`` maps every host of the lab to its address, ``login`` is the public key that may log in.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["cp", "-a", str(base / "etc"), str(folder / "etc")], check=True)
+    copied = run_bound(["cp", "-a", str(base / "etc"), str(folder / "etc")])
+    if copied.returncode:
+        why = copied.stderr.strip()
+        raise SwarmscopeError(f"could not copy /etc: {why}", hint="is the disk full?", host=name)
     for sub, mode in MODES.items():
         (folder / sub).mkdir(exist_ok=True)
         (folder / sub).chmod(mode)

@@ -1,13 +1,14 @@
 """PID 1 of a lab's host. Run as a program, with the standard library only: ``host_init.py NETNS FD``.
 
-Scope: enters the host's namespaces, mounts its private tree, starts dockerd, then reaps the dead and starts one
-``sshd -i`` for each connection. The listening socket was opened by lab-up on 127.0.0.1 in the machine's own
-network namespace and is handed over on FD (a Unix socket, SCM_RIGHTS): so sshd runs inside the host, while the
-host needs no route to the machine. When this process dies, the kernel ends everything in its PID namespace.
+Scope: enters the host's namespaces, mounts its private tree, starts dockerd, then reaps the dead and starts
+one ``sshd -i`` for each connection. The listening socket was opened by lab-up on 127.0.0.1 in the machine's
+own network namespace and is handed over on FD (a Unix socket, SCM_RIGHTS): so sshd runs inside the host,
+while the host needs no route to the machine. When this process dies, the kernel ends everything in its PID
+namespace.
 
-On FD, JSON lines: we say ``{"pid": N}`` (as the machine counts), lab-up answers with the host's plan once the
-pid is in its ledger; no answer (lab-up was killed) means exit. Then ``{"stage": "up"}`` or ``{"error": "..."}``.
-Limits: mounts are shared downwards (slave), so what the machine unmounts goes away here too.
+On FD, JSON lines: we say ``{"pid": N}`` (as the machine counts), lab-up answers with the host's plan once
+the pid is in its ledger; no answer (lab-up was killed) means exit. Then ``{"stage": "up"}`` or ``{"error":
+"..."}``. Limits: mounts are shared downwards (slave), so what the machine unmounts goes away here too.
 Sources: mount_namespaces(7), pid_namespaces(7), sshd(8) -i, sysfs and devpts of the running kernel.
 """
 
@@ -33,20 +34,33 @@ MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_SLAVE = 2, 4, 8, 4096, 16384
 MNT_DETACH = 2
 
 RUN = "/run"
-DOCKER_ROOT = "/run/lab/docker"
+DOCKER_ROOT = "/var/lib/docker"
+MACHINE_LIB = "/run/lab/machine-lib"
 BINDS = (
-    ("docker", DOCKER_ROOT),
     ("etc", "/etc"),
+    ("lib", "/var/lib"),
     ("log", "/var/log"),
     ("vartmp", "/var/tmp"),
     ("home", "/home"),
     ("root", "/root"),
     ("tmp", "/tmp"),
 )
-"""A host's folder on disk -> where it is mounted. Relative to the working folder, which the last ones may hide."""
+"""A host's folder on disk -> where it is mounted. Relative to the working folder: the mounts may hide it."""
 
-DISKS = frozenset(
-    "9p bcachefs btrfs erofs ext2 ext3 ext4 f2fs jfs nfs nfs4 overlay vfat virtiofs xfs zfs".split(),
+DISKS = (
+    "9p",
+    "bcachefs",
+    "btrfs",
+    "erofs",
+    "ext2",
+    "ext3",
+    "ext4",
+    "f2fs",
+    "nfs",
+    "nfs4",
+    "overlay",
+    "xfs",
+    "zfs",
 )
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -117,12 +131,12 @@ def _raise_host(plan: dict[str, Any]) -> None:
 
 
 def _shed_mounts(folder: str) -> None:
-    """Detach the machine's mounts that this host replaces or must not pin (other namespaces, other containers).
+    """Detach the machine's mounts this host replaces, or must not pin (others' namespaces and containers).
 
     Kept: disks, /dev, and whatever the lab's folder lies on.
     """
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        mounts = [line.split(" ") for line in file]
+    text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    mounts = [line.split(" ") for line in text.splitlines()]
     for fields in reversed(mounts):
         point = fields[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
         kind = fields[fields.index("-") + 1]
@@ -133,26 +147,27 @@ def _shed_mounts(folder: str) -> None:
 
 
 def _mount_run_and_folders() -> None:
-    # the first bind goes below /run, so /run must be ours before; the lab's folder is reached as "."
     _mount("tmpfs", RUN, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755")
-    for sub, mode in (
-        ("sshd", 0o755),
-        ("lock", 0o1777),
-        ("lab", 0o755),
-        ("lab/docker", 0o711),
-        ("netns", 0o755),
-    ):
-        os.mkdir(f"{RUN}/{sub}")
-        os.chmod(f"{RUN}/{sub}", mode)
+    for sub, mode in (("sshd", 0o755), ("lock", 0o1777), ("lab", 0o755), ("netns", 0o755)):
+        folder = Path(RUN, sub)
+        folder.mkdir()
+        folder.chmod(mode)
+    # /var/lib is the machine's, entry by entry, except for the engine's: dockerd writes some files below
+    # /var/lib/docker whatever its --data-root is
+    Path(MACHINE_LIB).mkdir()
+    _mount("/var/lib", MACHINE_LIB, "", MS_BIND | MS_REC)
+    for entry in Path("/var/lib").iterdir():
+        if entry.name not in ("docker", "containerd"):
+            Path("lib", entry.name).symlink_to(f"{MACHINE_LIB}/{entry.name}")
     for source, target in BINDS:
         _mount(source, target, "", MS_BIND)
 
 
 def _mount_dev() -> None:
     _mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620,gid=5")
-    if os.path.isdir("/dev/shm") and not os.path.islink("/dev/shm"):
+    if Path("/dev/shm").is_dir() and not Path("/dev/shm").is_symlink():
         _mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777")
-    if os.path.isdir("/dev/mqueue"):
+    if Path("/dev/mqueue").is_dir():
         _mount("mqueue", "/dev/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
@@ -173,22 +188,22 @@ def _mount_sys(hierarchies: list[list[str]], version: int) -> None:
         return
     _mount("tmpfs", "/sys/fs/cgroup", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755")
     for folder, options in hierarchies:
-        os.mkdir(f"/sys/fs/cgroup/{folder}")
+        Path("/sys/fs/cgroup", folder).mkdir()
         _mount("cgroup", f"/sys/fs/cgroup/{folder}", "cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
 
 
 def _mount_lockdown() -> None:
-    """Show the kernel's lockdown mode, but not AppArmor: a host's dockerd would load its profile into the machine."""
-    whole = f"{RUN}/lab/security"
+    """Show the kernel's lockdown mode, but not AppArmor: dockerd would load its profile into the machine."""
+    whole = Path(RUN, "lab/security")
     with suppress(OSError):
-        os.mkdir(whole)
-        _mount("securityfs", whole, "securityfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
-        if os.path.exists(f"{whole}/lockdown"):
+        whole.mkdir()
+        _mount("securityfs", str(whole), "securityfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        if (whole / "lockdown").exists():
             _mount("tmpfs", "/sys/kernel/security", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755")
             Path("/sys/kernel/security/lockdown").touch()
-            _mount(f"{whole}/lockdown", "/sys/kernel/security/lockdown", "", MS_BIND)
-        libc.umount2(whole.encode(), MNT_DETACH)
-        os.rmdir(whole)
+            _mount(str(whole / "lockdown"), "/sys/kernel/security/lockdown", "", MS_BIND)
+        libc.umount2(os.fsencode(whole), MNT_DETACH)
+        whole.rmdir()
 
 
 def _set_network(ip: str, batch: str) -> None:
@@ -221,7 +236,7 @@ def _serve(listener: socket.socket, control: socket.socket, sshd: list[str], doc
         for pid, status in _reap():
             if pid == dockerd:
                 code = os.waitstatus_to_exitcode(status)
-                # heard only while lab-up is waiting; afterwards the host goes on without an engine, like a real one
+                # heard only while lab-up waits; later the host goes on without an engine, like a real one
                 with suppress(OSError):
                     control.sendall(json.dumps({"error": f"dockerd ended with {code}"}).encode() + b"\n")
         for key, _ in selector.select():
@@ -252,7 +267,7 @@ def _reap() -> list[tuple[int, int]]:
 def _spawn(
     argv: list[str], *, env: dict[str, str], log: str, stdin: int | None = None, reply: bool = False
 ) -> int:
-    """Start a program in a session of its own. ``reply``: stdin is a connection, and stdout goes there too."""
+    """Start a program in its own session. ``reply``: stdin is a connection, and stdout goes there too."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
     actions: list[tuple[Any, ...]] = [(os.POSIX_SPAWN_OPEN, 2, log, flags, 0o640)]
     actions.append(

@@ -8,13 +8,14 @@ machine's kernel. Scope: the order of things, and what callers see. Limits: need
 from __future__ import annotations
 
 import shutil
+import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from swarmscope.errors import Refused
+from swarmscope.errors import Refused, SwarmscopeError
 from swarmscope.lab import cgroups, starting, switch
 from swarmscope.lab.host_files import copy_base, make_host_folders
 from swarmscope.lab.privileges import is_root, require_commands, run_as_root
@@ -35,7 +36,7 @@ from swarmscope.lab.ssh_files import LabHost, make_key, write_ways_in
 
 @dataclass(frozen=True, slots=True)
 class HostStatus:
-    """A host as it is now. ``docker`` is None where it could not be asked (not root). ``pid`` is its PID 1 here."""
+    """A host as it is now. ``docker`` is None where it could not be asked (no root). ``pid``: its PID 1."""
 
     name: str
     address: str
@@ -69,11 +70,11 @@ class LabStatus:
 
 
 def up(name: str, hosts: int, *, root: Path) -> LabStatus:
-    """Raise lab ``name`` of ``hosts`` hosts below ``root/.lab``, and return when SSH and Docker answer on all.
+    """Raise lab ``name`` of ``hosts`` hosts below ``root/.lab``, and return when SSH and Docker answer.
 
     A standing lab of that size is left as it is (``raised`` False). Raises UsageError (name, count),
-    PreflightFailed (commands, privileges), Refused (a lab of another size or in another folder has the name,
-    or a broken one is in the way), LockHeld (somebody is at it). After an error nothing is left.
+    PreflightFailed (commands, privileges), Refused (a lab of another size or in another folder has the
+    name, or a broken one is in the way), LockHeld (somebody is at it). After an error nothing is left.
     """
     paths, names = lab_paths(root, name), host_names(hosts)
     require_commands()
@@ -88,9 +89,13 @@ def up(name: str, hosts: int, *, root: Path) -> LabStatus:
             return _standing(paths, ledger, len(names))
         try:
             _raise_lab(paths, names)
-        except BaseException:
+        except BaseException as error:
             # also on Ctrl-C: half a lab is of no use to anybody, and everything in it is ours
             remove(paths)
+            if isinstance(error, OSError | subprocess.SubprocessError):
+                raise SwarmscopeError(
+                    f"lab {name}: {error}", hint="nothing is left of it; is the disk full?"
+                ) from error
             raise
         found = _observe(paths)
     return replace(found, raised=True, seconds=time.monotonic() - began)
@@ -112,7 +117,7 @@ def down(name: str, *, root: Path) -> tuple[str, ...]:
 
 
 def status(name: str, *, root: Path) -> LabStatus | None:
-    """What stands of lab ``name`` right now; None when there is none. Needs no root, but then ``docker`` is None."""
+    """What stands of lab ``name`` now; None when there is none. Without root ``docker`` is None."""
     paths = lab_paths(root, name)
     return _observe(paths) if paths.state.exists() else None
 
@@ -153,7 +158,7 @@ def _make_network(paths: LabPaths, ledger: Ledger, hosts: Sequence[str], *, subn
     if taken:
         raise Refused(
             f"network namespace {taken[0]} exists and is not in this lab's ledger",
-            hint=f"give the lab another name, or look at it (ip netns exec {taken[0]} ip addr) and delete it yourself",
+            hint=f"use another --name, or look at it (ip -n {taken[0]} addr) and delete it yourself",
         )
     if not switch.NETNS_FOLDER.exists():
         ledger.add({"kind": "netns-folder"})

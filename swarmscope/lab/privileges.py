@@ -11,8 +11,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 from swarmscope import errors
@@ -44,6 +45,16 @@ def command(name: str) -> str:
     if found is None:
         raise errors.PreflightFailed(f"{name} is not installed on this machine", hint=_how({name}))
     return found
+
+
+def run_bound(argv: Sequence[str], *, text: str = "", cwd: Path | None = None) -> CompletedProcess[str]:
+    """Run a short command to its end; never raises for its exit code.
+
+    It dies with us (pdeathsig): when lab-up is killed, nothing goes on making things behind a lab-down that
+    follows.
+    """
+    guard = [command("setpriv"), "--pdeathsig", "KILL"]
+    return subprocess.run([*guard, *argv], input=text, capture_output=True, text=True, cwd=cwd, check=False)
 
 
 def missing_commands() -> tuple[str, ...]:
@@ -80,7 +91,10 @@ def run_as_root(arguments: list[str]) -> Any:
     # -B: as root, leave no compiled files in the user's tree; sudo drops the environment, so the package's
     # place is handed over on the command line
     home = str(Path(__file__).resolve().parents[2])
-    start = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('swarmscope.lab', alter_sys=True)"
+    start = (
+        "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); "
+        "runpy.run_module('swarmscope.lab', run_name='__main__')"
+    )
     done = subprocess.run(
         [sudo, "-n", sys.executable, "-B", "-c", start, home, *arguments],
         stdin=subprocess.DEVNULL,
@@ -94,7 +108,7 @@ def run_as_root(arguments: list[str]) -> Any:
         answer = None
     if answer is None:
         raise errors.PreflightFailed(
-            f"a lab needs root, and `sudo -n` did not work: {done.stderr.strip() or f'exit {done.returncode}'}",
+            f"a lab needs root; `sudo -n` did not work: {done.stderr.strip() or f'exit {done.returncode}'}",
             hint="run as root, or give this user passwordless sudo",
         )
     if "error" in answer:

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -148,7 +149,7 @@ class Ledger:
 
 
 def read_ledger(path: Path) -> Ledger | None:
-    """The ledger at ``path``; None when there is none. Raises Refused for a file that is not a ledger of ours."""
+    """The ledger at ``path``; None when there is none. Raises Refused for a file that is not one of ours."""
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
         if body.pop("format") != FORMAT:
@@ -217,7 +218,7 @@ def claim_name(paths: LabPaths, ledger: Ledger) -> int:
         if other is not None and other["folder"] != str(paths.folder):
             raise Refused(
                 f"a lab named {paths.name} already stands on this machine, in {other['folder']}",
-                hint=f"give this one another name (--name), or run `invoke lab-down --name {paths.name}` there",
+                hint=f"use another --name, or run `invoke lab-down --name {paths.name}` there",
             )
         taken = {c["subnet"] for c in claims.values()}
         subnet = next((k for k in range(256) if k not in taken), None)
@@ -253,7 +254,7 @@ def remove_folder(paths: LabPaths) -> None:
     """
     for child in sorted(paths.folder.iterdir(), key=lambda p: p == paths.state):
         if child.is_dir() and not child.is_symlink():
-            shutil.rmtree(child)
+            _remove_tree(child)
         else:
             child.unlink()
     paths.folder.rmdir()
@@ -261,8 +262,21 @@ def remove_folder(paths: LabPaths) -> None:
         paths.folder.parent.rmdir()
 
 
+def _remove_tree(folder: Path, *, patience_s: float = 3.0) -> None:
+    # a killed lab-up's last copy may still be writing for a moment: then a folder is not empty after all
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            shutil.rmtree(folder)
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
 def give_to_user(paths: Sequence[Path]) -> None:
-    """Hand files to the person behind sudo, so that ssh and editors can use them; nothing to do for plain root."""
+    """Hand files to the person behind sudo, so that ssh and editors can use them; plain root keeps them."""
     uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
     if os.geteuid() == 0 and uid.isdigit() and gid.isdigit():
         for path in paths:

@@ -1,15 +1,14 @@
 """Taking a lab down: everything its ledger names, whatever the state it was left in, and nothing else.
 
-Scope: processes (pid and start time verified), cgroups, namespaces, mounts below the lab's folder, the claim of
-its name, the folder. Every step is fine with a thing that is not there, so a removal can be repeated and can
-begin after any prefix of ``lab-up``.
+Scope: processes (pid and start time verified), cgroups, namespaces, mounts below the lab's folder, the
+claim of its name, the folder. Every step is fine with a thing that is not there, so a removal can be
+repeated and can begin after any prefix of ``lab-up``.
 """
 
 from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from swarmscope.errors import Refused, SwarmscopeError
 from swarmscope.lab import cgroups, switch
-from swarmscope.lab.privileges import command
+from swarmscope.lab.privileges import command, run_bound
 from swarmscope.lab.record import (
     LabPaths,
     Ledger,
@@ -101,7 +100,7 @@ def _unmount_below(folder: Path) -> None:
         for line in text.splitlines()
     ]
     for point in sorted((p for p in points if p.startswith(f"{folder}/")), reverse=True):
-        done = subprocess.run([command("umount"), point], capture_output=True, text=True, check=False)
+        done = run_bound([command("umount"), point])
         if done.returncode:
             raise Refused(
                 f"{point} is mounted inside the lab and busy", hint="unmount it, then run this again"
@@ -112,5 +111,5 @@ def _remove_netns_folder() -> None:
     """Undo what ``ip netns add`` sets up on first use, if nobody else has a namespace there."""
     with suppress(OSError):
         if not any(switch.NETNS_FOLDER.iterdir()):
-            subprocess.run([command("umount"), str(switch.NETNS_FOLDER)], capture_output=True, check=False)
+            run_bound([command("umount"), str(switch.NETNS_FOLDER)])
             switch.NETNS_FOLDER.rmdir()

@@ -6,7 +6,6 @@ Scope: one ed25519 login key a lab, one host key a host, and the texts. Reachabi
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from swarmscope.errors import SwarmscopeError
-from swarmscope.lab.privileges import command
+from swarmscope.lab.privileges import command, run_bound
 from swarmscope.lab.record import LabPaths, write_atomic
 
 USER = "scope"
@@ -30,10 +29,10 @@ class LabHost:
 
 
 def make_key(path: Path, *, comment: str) -> str:
-    """Make an ed25519 key pair without passphrase at ``path``; returns the public line ``ssh-ed25519 AAAA...``."""
+    """Make an ed25519 key pair without passphrase at ``path``; returns its public ``ssh-ed25519 AAAA...``."""
     path.unlink(missing_ok=True)
     argv = [command("ssh-keygen"), "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(path)]
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = run_bound(argv)
     if done.returncode:
         raise SwarmscopeError(f"ssh-keygen could not make {path}: {done.stderr.strip()}")
     public = path.with_name(path.name + ".pub")

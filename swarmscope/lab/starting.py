@@ -1,15 +1,14 @@
 """Starting a lab's hosts side by side, and waiting until each one answers.
 
-Scope: one listening socket and one ``host_init`` process a host, the handshake that gets its pid into the ledger
-before it makes anything, and readiness: SSH answers and the Docker API answers. Single-threaded: every wait is one
-``select`` over all hosts. Limits: says nothing of Swarm; that is ``cluster``.
+Scope: one listening socket and one ``host_init`` process a host, the handshake that gets its pid into the
+ledger before it makes anything, and readiness: SSH answers and the Docker API answers. Single-threaded:
+every wait is one ``select`` over all hosts. Limits: says nothing of Swarm; that is ``cluster``.
 """
 
 from __future__ import annotations
 
 import array
 import json
-import os
 import select
 import socket
 import subprocess
@@ -24,7 +23,7 @@ from typing import Any
 from swarmscope.errors import PreflightFailed, SwarmscopeError
 from swarmscope.lab import cgroups, host_init, switch
 from swarmscope.lab.host_files import sshd_path
-from swarmscope.lab.privileges import command
+from swarmscope.lab.privileges import command, run_bound
 from swarmscope.lab.record import LabPaths, Ledger, start_ticks
 from swarmscope.lab.ssh_files import LabHost
 
@@ -59,8 +58,8 @@ def start_all(
 ) -> None:
     """Start every host and return when all are ready.
 
-    Raises PreflightFailed when the machine does not let us, SwarmscopeError when a host does not come up; what
-    was started is in the ledger then, and is the caller's to remove.
+    Raises PreflightFailed when the machine does not let us, SwarmscopeError when a host does not come up;
+    what was started is in the ledger then, and is the caller's to remove.
     """
     deadline = time.monotonic() + PATIENCE_S
     starting = [_launch(paths, host, listener) for host, listener in listeners.items()]
@@ -97,7 +96,7 @@ def plan(paths: LabPaths, host: LabHost, layout: cgroups.CgroupLayout) -> dict[s
             f"--data-root={host_init.DOCKER_ROOT}",
             "--exec-root=/run/docker",
             "--pidfile=/run/docker.pid",
-            f"--storage-driver={storage_driver(folder / 'docker')}",
+            f"--storage-driver={storage_driver(folder / 'lib/docker')}",
             "--exec-opt=native.cgroupdriver=cgroupfs",
             f"--cgroup-parent=/{paths.cgroup(host.name)}",
             "--live-restore=false",
@@ -107,7 +106,7 @@ def plan(paths: LabPaths, host: LabHost, layout: cgroups.CgroupLayout) -> dict[s
 
 
 def storage_driver(folder: Path) -> str:
-    """``overlay2`` where a test mount on ``folder``'s file system works, else ``vfs`` (slower, works anywhere)."""
+    """``overlay2`` where a test mount on ``folder``'s file system works, else ``vfs`` (slow, anywhere)."""
     parts = [folder / f".try-{name}" for name in ("lower", "upper", "work", "merged")]
     for part in parts:
         part.mkdir(exist_ok=True)
@@ -115,7 +114,7 @@ def storage_driver(folder: Path) -> str:
     # in a mount namespace of its own: the mount cannot outlive the test
     argv = [command("unshare"), "--mount", "mount", "-t", "overlay", "swarmscope-try"]
     argv += ["-o", f"lowerdir={lower},upperdir={upper},workdir={work}", merged]
-    works = subprocess.run(argv, cwd=folder, capture_output=True, check=False).returncode == 0
+    works = run_bound(argv, cwd=folder).returncode == 0
     for part in parts:
         for inner in part.glob("*"):
             inner.rmdir()
@@ -245,4 +244,4 @@ def close_all(listeners: Sequence[socket.socket]) -> None:
 
 def is_running(entry: Mapping[str, Any]) -> bool:
     """Whether the process of a ledger entry still is that process."""
-    return start_ticks(int(entry["pid"])) == entry["start"] and os.path.exists(f"/proc/{entry['pid']}")
+    return start_ticks(int(entry["pid"])) == int(entry["start"])

@@ -1,20 +1,20 @@
 """The network between a lab's hosts: a bridge in a namespace of its own, one veth pair a host.
 
 Scope: the batch that makes it, and its removal. The switch is not in the machine's root namespace because a
-second dockerd's FORWARD DROP with bridge-nf-call-iptables would eat the traffic there; its bridge is *wire*, so
-its namespace's inode number goes into the inventory. No host gets a default route: a packet for a lab address
-can leave the machine on no way at all. ``ip -batch`` rather than a netlink library: two calls make everything.
+second dockerd's FORWARD DROP with bridge-nf-call-iptables would eat the traffic there; its bridge is
+*wire*, so its namespace's inode number goes into the inventory. No host gets a default route: a packet for
+a lab address can leave the machine on no way at all. ``ip -batch`` rather than a netlink library: two calls
+make everything.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from swarmscope.errors import PreflightFailed, SwarmscopeError
-from swarmscope.lab.privileges import command
+from swarmscope.lab.privileges import command, run_bound
 from swarmscope.lab.record import LabPaths
 
 NETNS_FOLDER = Path("/run/netns")
@@ -82,7 +82,7 @@ def remove_namespace(name: str) -> bool:
     """Remove a named namespace, and with it its links. False when there is none."""
     if not existing([name]):
         return False
-    done = subprocess.run([command("ip"), "netns", "del", name], capture_output=True, text=True, check=False)
+    done = run_bound([command("ip"), "netns", "del", name])
     if done.returncode and existing([name]):
         # killed between making the name and binding the namespace to it: a plain empty file is left
         (NETNS_FOLDER / name).unlink(missing_ok=True)
@@ -95,9 +95,7 @@ def _ip(batch: str, doing: str, *, netns: str = "") -> None:
 
 
 def _run(argv: Sequence[str], text: str, doing: str) -> None:
-    # pdeathsig: when lab-up is killed, nothing goes on making links behind a lab-down that follows
-    guard = [command("setpriv"), "--pdeathsig", "KILL"]
-    done = subprocess.run([*guard, *argv], input=text, capture_output=True, text=True, check=False)
+    done = run_bound(argv, text=text)
     if done.returncode:
         problem = done.stderr.strip()
         if "not permitted" in problem or "Permission denied" in problem:

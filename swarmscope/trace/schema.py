@@ -31,6 +31,8 @@ EVENTS: Mapping[str, pl.DataType] = {
     "skb": pl.UInt64(),
     "len": pl.Int32(),
     "proto": pl.Int32(),  # ethertype, where the event carries it
+    "role": pl.String(),  # of the device, from the hop it was joined to; null: unknown
+    "key": pl.String(),  # of the packet, as in HOPS; null: not a packet under test
     "stack": pl.Int32(),  # row of STACKS; null for none
     "trial": pl.Int32(),  # null: outside every trial
     "arm": pl.String(),  # baseline, subject or empty
@@ -44,7 +46,7 @@ STACKS: Mapping[str, pl.DataType] = {
 FRAMES: Mapping[str, pl.DataType] = {
     "frame": pl.Int32(),
     "symbol": pl.String(),  # without .isra .part .constprop .cold .llvm
-    "module": pl.String(),  # empty: the kernel itself
+    "module": pl.String(),  # empty: the kernel itself; [user]: not the kernel
     "raw": pl.String(),  # as the tool printed it
 }
 
@@ -122,6 +124,7 @@ DEVICES: Mapping[str, pl.DataType] = {
     "role": pl.String(),
     "label": pl.String(),
     "vni": pl.Int32(),
+    "master": pl.String(),  # the bridge it is a port of; empty for none
     "mtu": pl.Int32(),
     "container": pl.String(),
     "network": pl.String(),

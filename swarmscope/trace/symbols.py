@@ -51,7 +51,7 @@ def is_instrumentation(symbol: str) -> bool:
 def read_kallsyms(lines: Iterable[bytes]) -> dict[str, str]:
     """The agent's symbol list, one ``name`` or ``name [module]`` a line, as name -> module.
 
-    A name that the kernel and a module share belongs to the kernel (the empty module).
+    A name with more than one owner gets the empty module: it cannot be told which one ran.
     """
     modules: dict[str, str] = {}
     for line in lines:
@@ -60,5 +60,6 @@ def read_kallsyms(lines: Iterable[bytes]) -> dict[str, str]:
             continue
         module = rest.strip().strip(b"[]").decode("utf-8", "replace")
         key = name.decode("utf-8", "replace")
-        modules[key] = module if modules.get(key, module) else ""
+        if modules.setdefault(key, module) != module:
+            modules[key] = ""
     return modules

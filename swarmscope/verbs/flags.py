@@ -20,9 +20,10 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from invoke.exceptions import Exit, ParseError
+from invoke.parser.argument import Argument
 from invoke.program import Program
 from invoke.tasks import Task
 
@@ -48,6 +49,20 @@ HELP: Final = {
 """Help of the flags that several verbs have; a verb's own help wins."""
 
 
+@overload
+def verb(body: Callable[..., Any]) -> Task[Any]: ...
+
+
+@overload
+def verb(
+    *,
+    help: Mapping[str, str] | None = None,
+    iterable: Sequence[str] = ("limit",),
+    positional: Sequence[str] = (),
+    name: str = "",
+) -> Callable[[Callable[..., Any]], Task[Any]]: ...
+
+
 def verb(
     body: Callable[..., Any] | None = None,
     *,
@@ -63,8 +78,18 @@ def verb(
     ``()``.
     """
     if body is None:
-        return lambda function: verb(function, help=help, iterable=iterable, positional=positional, name=name)
-    function = body
+        return functools.partial(_task, help=help, iterable=iterable, positional=positional, name=name)
+    return _task(body, help=help, iterable=iterable, positional=positional, name=name)
+
+
+def _task(
+    function: Callable[..., Any],
+    *,
+    help: Mapping[str, str] | None,
+    iterable: Sequence[str],
+    positional: Sequence[str],
+    name: str,
+) -> Task[Any]:
     signature = inspect.signature(function)
     lists = [flag for flag in iterable if flag in signature.parameters]
     # Invoke takes a flag that may be given again only with default None or a list, not with ().
@@ -93,7 +118,7 @@ def verb(
         # One table of texts may serve several verbs; Invoke refuses texts of flags that a verb does not have.
         if flag.replace("_", "-") in flags:
             texts[flag.replace("_", "-")] = text
-    return Task(
+    return _Verb(
         run,
         name=name or None,
         help=texts,
@@ -101,6 +126,21 @@ def verb(
         positional=list(positional),
         auto_shortflags=False,
     )
+
+
+class _Verb(Task[Any]):
+    """A task whose flags have no one-letter forms but the ones below: those Invoke makes up change with every
+    flag.
+    """
+
+    SHORT: Final = {"verbose": "v"}
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        arguments = super().get_arguments(ignore_unknown_help)
+        for argument in arguments:
+            if argument.name in self.SHORT:
+                argument.names = (*argument.names, self.SHORT[argument.name])
+        return arguments
 
 
 def _as_exit(problem: BaseException, *, debug: bool) -> Exit:

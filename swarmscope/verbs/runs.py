@@ -17,11 +17,11 @@ from swarmscope import console, store
 from swarmscope.capture import conduct
 from swarmscope.capture.plan import order_trials
 from swarmscope.collectors import load_all
-from swarmscope.errors import Interrupted, PartialResult, UsageError
+from swarmscope.errors import PartialResult, UsageError
 from swarmscope.inventory import load as load_inventory
 from swarmscope.model import CollectorChoice, Inventory, Playbook
 from swarmscope.playbook import load as load_playbook
-from swarmscope.report import answer
+from swarmscope.report import answer, terminal
 from swarmscope.trace import tables
 from swarmscope.verbs.flags import find_inventory, hosts_for, verb
 
@@ -194,7 +194,7 @@ def collect(
     except PartialResult as error:
         # What came is decoded all the same; the exit code still says that something is missing.
         problem, pulled = error, []
-    if pulled or not tables.is_built(found):
+    if pulled or not (found.tables / tables.CLOCKS).is_file():
         built = tables.build(found)
         console.note(", ".join(f"{len(frame)} {name}" for name, frame in built.items() if len(frame)))
     if problem:
@@ -221,7 +221,7 @@ def compare(
     if json:
         console.emit(comparison.to_json())
     else:
-        console.show(answer.for_terminal(comparison, page=None))
+        console.show(terminal.render(comparison))
 
 
 def split_arms(arms: str) -> tuple[str, str]:
@@ -241,7 +241,4 @@ def report(c: Any, run: str = store.LAST, json: bool = False) -> None:
     if json:
         console.emit(comparison.to_json())
     else:
-        console.show(answer.for_terminal(comparison, page=found.page))
-
-
-__all__ = ["Interrupted", "collect", "compare", "report", "trace"]
+        console.show(terminal.render(comparison, page=str(found.page)))

@@ -28,7 +28,7 @@ FORMATS: Mapping[str, Decoder] = {
 
 
 def decode(format_name: str, file: BinaryIO, source: Source) -> Decoded:
-    """Decode ``file`` as ``format_name``; ``TraceFileError`` for an unknown format or a file that is not of it."""
+    """Decode ``file`` as ``format_name``; ``TraceFileError`` for an unknown format or another one's file."""
     if format_name not in FORMATS:
         raise TraceFileError(
             f"{source.name}: unknown format {format_name!r}",

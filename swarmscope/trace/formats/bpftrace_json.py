@@ -17,6 +17,7 @@ Read by scanning for whole entries, so a cut or damaged file costs the entries h
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 from typing import Any, BinaryIO
@@ -45,7 +46,8 @@ _HOP = re.compile(
     rb"((?:-?\d{1,20}, ?){" + str(WORDS).encode() + rb'})"((?:[^"\\\n]|\\.){0,64})"\]'
 )
 _HISTOGRAM = re.compile(
-    rb'"(\d{1,3}),(\d{1,18}),(\d{1,9}),(\d{1,3}),(\d{1,18}),(\d{1,9}),(\d)": ?\[((?:\{[^{}\[\]]*\}(?:, ?)?)*)\]'
+    rb'"(\d{1,3}),(\d{1,18}),(\d{1,9}),(\d{1,3}),(\d{1,18}),(\d{1,9}),(\d)": ?'
+    rb"\[((?:\{[^{}\[\]]*\}(?:, ?)?)*)\]"
 )
 _BUCKET = re.compile(
     rb'\{(?:"min": ?(-?\d{1,19})(?:, ?)?)?(?:"max": ?(-?\d{1,19})(?:, ?)?)?"count": ?(\d{1,18})\}(?:, ?)?'
@@ -57,7 +59,7 @@ _AFTER_LAST = re.compile(rb"\}\}\}(?:\n|$)")
 
 
 def decode_hops(file: BinaryIO, source: Source) -> Decoded:
-    """``hops`` of one kernel with the packet's key; roles come later. ``TraceFileError`` where not of the format."""
+    """``hops`` of one kernel with the packet's key; roles come later. ``TraceFileError`` otherwise."""
     log, data = _open(file, source)
     rows: list[tuple[Any, ...]] = []
     layout = struct.Struct(("<" if source.byteorder == "little" else ">") + f"{WORDS}Q")
@@ -145,7 +147,9 @@ def _open(file: BinaryIO, source: Source) -> tuple[LossLog, bytes]:
     if not data:
         log.damage(0, "the file is empty")
     elif b'{"type"' not in data[:4096]:
-        raise wrong_format(source, 0, expected='bpftrace\'s JSON, a line like {"type": "map", ...', found=data)
+        raise wrong_format(
+            source, 0, expected='bpftrace\'s JSON, a line like {"type": "map", ...', found=data
+        )
     elif not data.endswith(b"\n"):
         log.damage(data.rfind(b"\n") + 1, "the file ends within a line")
     return log, data
@@ -164,7 +168,7 @@ def _gaps(data: bytes, name: bytes, spans: list[tuple[int, int]], log: LossLog) 
     line = data.rfind(b"\n", 0, spans[0][0]) + 1
     if not _BEFORE_FIRST.match(data[line : spans[0][0]]):
         log.damage(line, f"{name.decode()} begins with entries that cannot be read")
-    for (_, end), (start, _) in zip(spans, spans[1:], strict=False):
+    for (_, end), (start, _) in itertools.pairwise(spans):
         if start - end > 2 or not _DELIMITER.match(data[end:start]):
             # a map per arm or a second print begins anew; anything else is damage
             between = data[end:start]
@@ -175,5 +179,6 @@ def _gaps(data: bytes, name: bytes, spans: list[tuple[int, int]], log: LossLog) 
 
 
 def _text(value: bytes) -> str:
-    """A JSON string's content; its escapes are all bpftrace writes (``\\"``, ``\\\\``, control characters)."""
-    return re.sub(r"\\(.)", r"\1", value.decode("utf-8", "replace")) if b"\\" in value else value.decode("utf-8", "replace")
+    """A JSON string's content; the only escapes bpftrace writes are ``\\"`` and ``\\\\``."""
+    text = value.decode("utf-8", "replace")
+    return re.sub(r"\\(.)", r"\1", text)

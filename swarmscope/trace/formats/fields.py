@@ -7,6 +7,7 @@ Scope: the few fields that ``events`` has columns for. Device names cannot hold 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import TypeAlias
 
 from swarmscope.trace.formats.base import Source
@@ -42,8 +43,8 @@ _KNOWN = {
     "icmp": "icmp_send",
     "bridge": "br_fdb_add br_fdb_external_learn_add br_fdb_update br_mdb_full fdb_delete",
     "neigh": (
-        "neigh_cleanup_and_release neigh_create neigh_event_send_dead neigh_event_send_done neigh_timer_handler "
-        "neigh_update neigh_update_done"
+        "neigh_cleanup_and_release neigh_create neigh_event_send_dead neigh_event_send_done "
+        "neigh_timer_handler neigh_update neigh_update_done"
     ),
     "fib": "fib_table_lookup",
 }
@@ -76,3 +77,14 @@ def parse(text: bytes) -> tuple[Fields, bool]:
             else:
                 proto = int(value, 0)
     return (dev, skb, length, proto), hashed
+
+
+def by_name(tracepoints: Iterable[str]) -> dict[str, str]:
+    """A host's ``system:name`` list as name -> ``system:name``; names that two systems share are left out."""
+    found: dict[str, str] = {}
+    twice: set[str] = set()
+    for full in tracepoints:
+        name = str(full).partition(":")[2]
+        if found.setdefault(name, str(full)) != full:
+            twice.add(name)
+    return {name: full for name, full in found.items() if name and name not in twice}

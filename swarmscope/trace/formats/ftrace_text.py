@@ -10,7 +10,8 @@ r"""Text of tracefs ``trace`` (or ``trace_pipe``) with ``trace_clock`` mono::
 Stamps are whole microseconds, printed rounded or cut depending on the kernel: the true time lies within
 1000 ns of them either way, which ``err`` says. Names have no system: it comes from the host's list of
 tracepoints, else from a table of known ones. Hashed addresses (option ``hash-ptr``) cannot be joined
-with anything and become null, with a record in ``losses``. About 3 s for 50 MB.
+with anything and become null, with a record in ``losses``. A file cut between two lines of the very last
+stack shows it short: nothing marks a stack's end. About 3 s for 50 MB.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ import re
 from typing import BinaryIO
 
 from swarmscope.trace.formats import fields
-from swarmscope.trace.formats.base import Decoded, EventSink, LossLog, Source, StackTable, chunks, wrong_format
+from swarmscope.trace.formats.base import (
+    Decoded,
+    EventSink,
+    LossLog,
+    Source,
+    StackTable,
+    chunks,
+    wrong_format,
+)
 
 EXPECTED = "'# tracer: ...' or a line like 'ping-7342 [001] b....  1574.043573: net_dev_queue: dev=eth0 ...'"
 ROUNDING = 1000
@@ -66,7 +75,8 @@ class _Reader:
                 break
         if rest:
             self.log.damage(offset, "the file ends within a line")
-            self.callers = None
+            if rest[:4] == b" => "[: len(rest)]:
+                self.callers = None
         self._emit()
         if not self.sink.count and not self.header:
             if first:

@@ -19,7 +19,15 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from swarmscope.trace.formats import fields
-from swarmscope.trace.formats.base import Decoded, EventSink, LossLog, Source, StackTable, chunks, wrong_format
+from swarmscope.trace.formats.base import (
+    Decoded,
+    EventSink,
+    LossLog,
+    Source,
+    StackTable,
+    chunks,
+    wrong_format,
+)
 
 EXPECTED = "a line like 'ping  7342/7342  [001]  1574.043594926: net:net_dev_queue: dev=eth0 ...'"
 _HEADER = re.compile(
@@ -31,7 +39,7 @@ GIVE_UP = 1 << 20
 """Bytes without a single event after which the file is called none of this format."""
 
 Block = tuple[int, bytes, bool]
-"""Byte offset, text without the final newline, and whether an empty line ended it."""
+"""Byte offset, text, and whether an empty line ended it (else the text keeps its last newline)."""
 
 
 def decode(file: BinaryIO, source: Source) -> Decoded:
@@ -49,7 +57,7 @@ def _blocks(pieces: Iterator[bytes]) -> Iterator[Block]:
             cut = rest.rfind(b"\n", 0, max(rest.rfind(b"\n"), 0))
             if cut < 0 or rest[cut + 1 : cut + 2] == b"\t":
                 continue
-            yield base, rest[:cut], False
+            yield base, rest[: cut + 1], False
             base, rest = base + cut + 1, rest[cut + 1 :]
             continue
         for block in rest[:cut].split(b"\n\n"):

@@ -1,0 +1,78 @@
+"""Numbers and foreign text as people read them; shared by the terminal and the page.
+
+Names of devices, containers and processes come from kernels and containers: hostile text. ``clean`` takes
+control characters out (escape sequences, bidirectional overrides); escaping for HTML is the template's.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+from swarmscope.compare.result import Ratio, RoundTrip
+
+
+def clean(text: str, *, keep: str = "") -> str:
+    """``text`` with every control, format and surrogate character not in ``keep`` replaced by ``?``."""
+    bad = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    return "".join("?" if unicodedata.category(c) in bad and c not in keep else c for c in text)
+
+
+def duration(ns: float) -> str:
+    """Nanoseconds with three significant digits: ``850 ns``, ``61.0 us``, ``1.20 ms``."""
+    size = abs(ns)
+    for limit, unit, name in ((1e3, 1.0, "ns"), (1e6, 1e3, "us"), (1e9, 1e6, "ms")):
+        if size < limit * 0.9995:
+            return f"{_three(ns / unit)} {name}" if unit > 1 else f"{ns:.0f} {name}"
+    return f"{_three(ns / 1e9)} s"
+
+
+def _three(value: float) -> str:
+    size = abs(value)
+    return f"{value:.2f}" if size < 9.995 else f"{value:.1f}" if size < 99.95 else f"{value:.0f}"
+
+
+def times(ratio: Ratio | None) -> str:
+    """``x1.82``, or ``not measured``."""
+    return "not measured" if ratio is None else f"x{ratio.value:.2f}"
+
+
+def interval(ratio: Ratio) -> str:
+    """``[1.79, 1.85]``"""
+    return f"[{ratio.low:.2f}, {ratio.high:.2f}]"
+
+
+def count(value: float) -> str:
+    """A mean count: whole numbers without decimals, others with at most two."""
+    return f"{value:.0f}" if abs(value - round(value)) < 0.005 else f"{value:.2f}"
+
+
+def share(value: float) -> str:
+    """A share 0..1 in percent; never rounded to 0 % or 100 % where it is neither."""
+    percent = 100 * value
+    if 0 < percent < 0.5:
+        return "< 0.5 %"
+    if 99.5 < percent < 100:
+        return "> 99 %"
+    return f"{percent:.0f} %"
+
+
+def size(n: int) -> str:
+    """Bytes: ``310 kB``, ``4.1 MB``."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if n >= unit:
+            return f"{_three(n / unit)} {name}"
+    return f"{n} B"
+
+
+def effect(trip: RoundTrip) -> str:
+    """What the ratio means in words: slower, faster, or no difference that this run can tell."""
+    if trip.ratio is None:
+        return "not measured"
+    if abs(trip.ratio.value - 1) < trip.threshold or trip.ratio.low <= 1 <= trip.ratio.high:
+        return "no difference resolved"
+    return "slower" if trip.ratio.value > 1 else "faster"
+
+
+def bare(event: str) -> str:
+    """``net:net_dev_queue`` without its system."""
+    return event.rpartition(":")[2]

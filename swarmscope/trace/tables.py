@@ -1,0 +1,211 @@
+"""From a run's raw artifacts to its tables: decode, align, name, attribute, write.
+
+``build`` reads ``run.json``, ``traffic.json`` and ``raw/`` and writes ``tables/<table>.parquet`` and
+``tables/clocks.json`` (a certificate a host). It needs no host, no root and no network, and gives the same
+bytes for the same input. What is missing or unreadable becomes a row of ``losses``, never a failure of
+the rest. Order of events and hops: time, host, cpu, then as recorded.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import polars as pl
+
+from swarmscope import store
+from swarmscope.errors import UsageError
+from swarmscope.trace import attribute, clock, roles, schema
+from swarmscope.trace.artifacts import Artifacts
+from swarmscope.trace.numbering import Numbers
+
+CLOCKS = "clocks.json"
+_COUNTERS_OF_FORMATS = ("overrun", "map_full")
+"""Losses that a decoder finds as well as the collector's own counters: the larger one counts."""
+
+
+def build(run: store.Run) -> dict[str, pl.DataFrame]:
+    """Decode everything of ``run`` into tables, write them, and return them by name.
+
+    Raises ``UsageError`` where ``run.json`` itself cannot be read.
+    """
+    frames, certificates = _Build(run).run()
+    for name in schema.TABLES:
+        buffer = io.BytesIO()
+        frames[name].write_parquet(buffer, compression="zstd")
+        store.write_atomic(run.tables / f"{name}.parquet", buffer.getvalue())
+    store.write_json(run.tables / CLOCKS, certificates)
+    return frames
+
+
+def load(run: store.Run) -> dict[str, pl.DataFrame]:
+    """The tables of ``run`` as ``build`` wrote them; ``UsageError`` naming the table that is not there."""
+    frames = {}
+    for name in schema.TABLES:
+        path = run.tables / f"{name}.parquet"
+        try:
+            frames[name] = schema.conform(name, pl.read_parquet(path))
+        except FileNotFoundError:
+            raise UsageError(f"{path}: no such table", hint="decode the run: `invoke collect`") from None
+        except pl.exceptions.PolarsError as error:
+            raise UsageError(
+                f"{path}: cannot be read: {error}", hint="decode it again: `invoke collect`"
+            ) from None
+    return frames
+
+
+class _Build:
+    def __init__(self, run: store.Run) -> None:
+        self.store = run
+        self.raw = Artifacts(run)
+        self.record, self.kernels, self.clocks = self.raw.record, self.raw.kernels, self.raw.clocks
+        self.reference = str(self.clocks.get("reference") or next(iter(self.raw.hosts), ""))
+        self.alignments = {host: self._align(host) for host in self.raw.hosts}
+        self.devices = roles.devices(
+            self.raw.topologies, self.kernels, wire_netns=self.raw.wire, network=self.record.get("network")
+        )
+
+    def run(self) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
+        frames: dict[str, list[pl.DataFrame]] = {name: [] for name in schema.TABLES}
+        numbers = Numbers()
+        for output in self.raw.outputs():
+            decoded = self.raw.decode(output)
+            if decoded is None:
+                continue
+            for name, frame in numbers.renumber(decoded.tables).items():
+                frames[name].append(self._aligned(frame, output.host) if "ts" in frame.columns else frame)
+        trials = self._trials()
+        hops = self._hops(_concat("hops", frames["hops"]), trials)
+        events = self._events(_concat("events", frames["events"]), hops, trials)
+        tables = {
+            "events": events,
+            **numbers.tables(),
+            "hops": hops,
+            "trials": trials,
+            "latencies": self._latencies(),
+            "counts": _concat("counts", frames["counts"]),
+            "histograms": _concat("histograms", frames["histograms"]).sort(pl.all(), nulls_last=True),
+            "devices": roles.table(self.devices),
+            "losses": self._losses(frames["losses"]),
+        }
+        certificates = {
+            "reference": self.reference,
+            "hosts": {host: a.certificate() for host, a in self.alignments.items() if a},
+        }
+        return {name: schema.conform(name, tables[name]) for name in schema.TABLES}, certificates
+
+    def _align(self, host: str) -> clock.Alignment | None:
+        records = self.clocks.get("hosts") or {}
+        kernel = self.kernels.get(host)
+        alignment = clock.align(
+            host,
+            records.get(host) or {},
+            reference=self.reference,
+            reference_record=records.get(self.reference) or {},
+            same_kernel=kernel is not None and kernel == self.kernels.get(self.reference),
+        )
+        if alignment is None:
+            self.raw.lose(
+                host, "", "no clock", detail="nothing relates its clock to the reference: events left out"
+            )
+        return alignment
+
+    def _aligned(self, frame: pl.DataFrame, host: str) -> pl.DataFrame:
+        alignment = self.alignments.get(host)
+        if alignment is None:
+            return frame.clear()
+        moved, bound = alignment.to_reference(frame["ts"].to_numpy())
+        return frame.with_columns(pl.Series("ts", moved), pl.col("err") + pl.Series("err", bound))
+
+    def _trials(self) -> pl.DataFrame:
+        endpoints = self.record.get("endpoints") or {}
+        rows = []
+        for trial in self.record.get("trials") or ():
+            client = str(
+                ((endpoints.get(trial.get("arm")) or {}).get("client") or {}).get("host") or self.reference
+            )
+            alignment = self.alignments.get(client)
+            ends = [trial.get("start"), trial.get("end")]
+            if alignment and None not in ends:
+                ends = [int(value) for value in alignment.to_reference(ends)[0]]
+            rows.append(
+                {**trial, "start": ends[0], "end": ends[1]}
+                if alignment
+                else {**trial, "start": None, "end": None}
+            )
+        columns = {name: [row.get(name) for row in rows] for name in schema.TRIALS}
+        return pl.DataFrame(columns, schema=dict(schema.TRIALS)).sort("trial")
+
+    def _latencies(self) -> pl.DataFrame:
+        if not (self.store.path / "traffic.json").is_file():
+            return schema.empty("latencies")
+        rows = [
+            (trial, seq, rtt) for trial, pairs in sorted(self.store.traffic().items()) for seq, rtt in pairs
+        ]
+        return pl.DataFrame(rows, schema=dict(schema.LATENCIES), orient="row")
+
+    def _hops(self, hops: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
+        known = pl.DataFrame(
+            [(d.kernel, d.netns, d.ifindex, d.host, d.role, d.label, d.vni) for d in self.devices],
+            schema={
+                "kernel": pl.String(),
+                "netns": pl.Int64(),
+                "ifindex": pl.Int32(),
+                "d_host": pl.String(),
+                "d_role": pl.String(),
+                "d_label": pl.String(),
+                "d_vni": pl.Int32(),
+            },
+            orient="row",
+        )
+        joined = (
+            hops.with_row_index("_row")
+            .join(known, on=["kernel", "netns", "ifindex"], how="left")
+            .sort("_row")
+        )
+        wire = pl.col("netns").is_in(self.raw.wire)
+        named = joined.with_columns(
+            pl.when(wire).then(pl.lit("")).otherwise(pl.coalesce("d_host", self._only_host())).alias("host"),
+            pl.when(wire)
+            .then(pl.lit(roles.WIRE))
+            .otherwise(pl.coalesce("d_role", pl.lit("other")))
+            .alias("role"),
+            pl.when(wire).then(pl.lit(roles.WIRE)).otherwise(pl.coalesce("d_label", "dev")).alias("label"),
+            pl.coalesce("vni", "d_vni").alias("vni"),
+        )
+        return _ordered(attribute.assign_trials(named.select(hops.columns), trials))
+
+    def _events(self, events: pl.DataFrame, hops: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
+        named = events.with_columns(
+            pl.when(pl.col("host") == "").then(self._only_host()).otherwise(pl.col("host")).alias("host")
+        )
+        return _ordered(attribute.assign_trials(attribute.attribute(named, hops), trials))
+
+    def _only_host(self) -> pl.Expr:
+        """The host of a kernel that has just one; empty for a shared kernel."""
+        hosts: dict[str, list[str]] = {}
+        for host, kernel in self.kernels.items():
+            hosts.setdefault(kernel, []).append(host)
+        single = {kernel: names[0] for kernel, names in hosts.items() if len(names) == 1}
+        if not single:
+            return pl.lit("")
+        return pl.col("kernel").replace_strict(single, default="", return_dtype=pl.String())
+
+    def _losses(self, decoded: list[pl.DataFrame]) -> pl.DataFrame:
+        own = pl.DataFrame(self.raw.losses, schema=dict(schema.LOSSES), orient="row")
+        rows = pl.concat([own, *decoded])
+        twice = pl.col("what").is_in(_COUNTERS_OF_FORMATS)
+        largest = (
+            rows.filter(twice)
+            .sort("count", descending=True, maintain_order=True)
+            .unique(["host", "collector", "what"], keep="first", maintain_order=True)
+        )
+        return pl.concat([rows.filter(~twice), largest]).sort("host", "collector", "what", "detail")
+
+
+def _concat(table: str, frames: list[pl.DataFrame]) -> pl.DataFrame:
+    return pl.concat([schema.empty(table), *frames])
+
+
+def _ordered(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.sort("ts", "host", "cpu", maintain_order=True, nulls_last=True)

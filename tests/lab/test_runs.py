@@ -1,0 +1,288 @@
+"""The verbs, one after the other, on a lab of four hosts: what a user does, and the bad days.
+
+The tests of this file share one lab and build on one another, from ``lab-up`` to ``lab-down``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab.cutting import Cable
+from tests.lab.traces_left import traces_left
+
+pytestmark = pytest.mark.lab
+
+SHORT = """\
+name: short
+summary: a run short enough to be broken off again and again
+baseline: host
+subject: overlay
+network: {name: swarmscope-overlay, subnet: 10.88.0.0/24}
+traffic:
+  - {kind: ping, count: 40, size: 56, interval_us: 5000, traced_count: 20}
+trials: {plain: 2, traced: 2}
+collectors: [perf-record, ftrace-events, skb-path]
+deadline_s: 25
+"""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A working directory with a lab named ``acc`` and its runs."""
+
+    path: Path
+
+    @property
+    def inventory(self) -> Path:
+        return self.path / ".lab" / "acc" / "inventory.yml"
+
+    def start(self, *args: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "swarmscope", *args],
+            cwd=self.path,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *args: str, expect: int = 0) -> tuple[str, str]:
+        """Run a verb; its stdout and stderr, after checking the exit code."""
+        process = self.start(*args)
+        out, err = process.communicate(timeout=240)
+        assert process.returncode == expect, f"{args} ended with {process.returncode}\n{out}\n{err}"
+        return out, err
+
+    def last_run(self) -> dict[str, Any]:
+        newest = sorted((self.path / "runs").iterdir())[-1]
+        return json.loads((newest / "run.json").read_text())
+
+    def short(self) -> str:
+        path = self.path / "short.yml"
+        path.write_text(SHORT)
+        return str(path)
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory, lab_needs: None) -> Iterator[Ground]:
+    ground = Ground(tmp_path_factory.mktemp("runs"))
+    try:
+        ground.run("lab-up", "--hosts", "4", "--name", "acc")
+        yield ground
+    finally:
+        ground.run("lab-down", "--name", "acc")
+
+
+@pytest.fixture(scope="module")
+def swarm(ground: Ground) -> Ground:
+    out, err = ground.run("swarm-up")
+    assert "no change" not in out + err
+    return ground
+
+
+@pytest.fixture(scope="module")
+def recorded(swarm: Ground) -> Ground:
+    """The run that most tests look at, recorded and collected."""
+    out, _ = swarm.run("trace", "--mode", "overlay", "--trials", "6")
+    assert re.search(r"\d{8}-\d{6}-overlay-[0-9a-f]{4}", out)
+    swarm.run("collect")
+    return swarm
+
+
+def test_a_second_swarm_up_changes_nothing(swarm: Ground) -> None:
+    out, err = swarm.run("swarm-up")
+    assert "no change" in out + err
+
+
+def test_collecting_again_fetches_nothing(recorded: Ground) -> None:
+    out, _ = recorded.run("collect")
+    assert "nothing to fetch" in out
+
+
+def test_the_answer_names_what_the_overlay_adds(recorded: Ground) -> None:
+    out, _ = recorded.run("report")
+    for function in ("vxlan_xmit", "br_forward", "veth_xmit"):
+        assert function in out
+    assert re.search(r"x\d\.\d+ +\[\d\.\d+, \d\.\d+\]", out), "the ratio has an interval"
+    assert max(len(line) for line in out.splitlines()) <= 100
+    for path in ("client", "server"):
+        line = " ".join(out.split(f"the path ({path})")[1].split())[:400]
+        for station in ("container", "veth", "overlay bridge", "vxlan (VNI", "eth0"):
+            assert station in line, f"{station} on the {path}'s path"
+
+
+def test_the_record_holds_skew_round_trips_and_bytes(recorded: Ground) -> None:
+    record = recorded.last_run()
+    assert record["window"]["skew_ns"] >= 0
+    assert set(record["window"]["opened"]) == {"n1", "n2", "n3", "n4"}
+    kinds = {trial["kind"] for trial in record["trials"]}
+    assert kinds == {"plain", "traced"}
+    assert record["round_trips"]["baseline"]["ping 56 B"]["plain_us"] > 0
+    assert record["round_trips"]["subject"]["ping 56 B"]["traced_us"] > 0
+    assert record["bytes"]["pulled"] >= record["bytes"]["packed"] > 0
+    assert record["bytes"]["raw"] > record["bytes"]["packed"]
+
+
+def test_hosts_that_share_a_kernel_are_recorded_once(recorded: Ground) -> None:
+    record = recorded.last_run()
+    assert len(record["kernels"]) == 1
+    assert list(record["recorders"]) == ["n1"]
+
+
+def test_an_arm_compared_with_itself_shows_no_difference(recorded: Ground) -> None:
+    out, _ = recorded.run("compare", "--arms", "baseline,baseline", "--json")
+    answer = json.loads(out)
+    assert answer["functions"]["added"] == []
+    assert answer["functions"]["gone"] == []
+    for row in answer["round_trips"]:
+        assert row["ratio"]["low"] <= 1 <= row["ratio"]["high"]
+
+
+def test_the_answer_needs_neither_hosts_nor_root(recorded: Ground, tmp_path: Path) -> None:
+    run = sorted((recorded.path / "runs").iterdir())[-1]
+    copy = tmp_path / "copied"
+    subprocess.run(["cp", "-r", str(run), str(copy)], check=True)
+    subprocess.run(["chown", "-R", "nobody", str(tmp_path)], check=True)
+    script = [sys.executable, "-m", "swarmscope", "report", str(copy)]
+    command = ["setpriv", "--reuid=nobody", "--clear-groups", "unshare", "-r", "-n", *script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    if "Permission denied" in done.stderr and sys.executable in done.stderr:
+        pytest.skip("this Python lies where 'nobody' may not read it")
+    assert done.returncode == 0, done.stderr
+    assert "vxlan_xmit" in done.stdout
+    assert (copy / "report.html").stat().st_size > 100_000
+
+
+def test_a_host_against_itself_is_no_difference(swarm: Ground) -> None:
+    swarm.run("trace", "--mode", "self", "--trials", "8")
+    swarm.run("collect")
+    out, _ = swarm.run("compare", "--json")
+    answer = json.loads(out)
+    assert answer["functions"]["added"] == []
+    assert answer["functions"]["gone"] == []
+
+
+def test_an_unreachable_host_stops_a_trace_before_it_starts(swarm: Ground) -> None:
+    text = swarm.inventory.read_text()
+    dead = swarm.path / "dead.yml"
+    port = re.search(r"n4: \{.*?ansible_port: (\d+)", text) or re.search(
+        r"n4:\n(?: +.*\n)*? +ansible_port: (\d+)", text
+    )
+    assert port
+    dead.write_text(text.replace(port[1], "9"))
+    _, err = swarm.run("trace", "--playbook", swarm.short(), "--inventory", str(dead), expect=5)
+    assert "n4" in err
+    _, err = swarm.run(
+        "trace", "--playbook", swarm.short(), "--inventory", str(dead), "--allow-missing", expect=4
+    )
+    assert "n4" in err
+    assert swarm.last_run()["missing"] == ["n4"]
+    assert swarm.last_run()["trials"]
+
+
+def test_a_host_lost_in_the_middle_leaves_the_rest_and_can_be_fetched_later(swarm: Ground) -> None:
+    with Cable(swarm.inventory, "n2", swarm.path / "cable.yml") as cable:
+        process = swarm.start("trace", "--playbook", swarm.short(), "--inventory", str(cable.inventory))
+        wait_for(process, "traced trials")
+        cable.cut()
+        _, err = process.communicate(timeout=90)
+        assert process.returncode == 4, err
+        assert "invoke collect --run" in err
+        record = swarm.last_run()
+        assert record["state"] == "partial"
+        assert record["missing"] == ["n2"]
+        swarm.run("collect", "--inventory", str(cable.inventory), expect=4)
+        cable.heal()
+        swarm.run("collect", "--inventory", str(cable.inventory))
+    assert swarm.last_run()["missing"] == []
+    assert traces_left() == []
+
+
+@pytest.mark.parametrize("phase", ["warm-up", "plain trials", "traced trials", "stopping the recorders"])
+def test_a_killed_controller_leaves_nothing_behind(swarm: Ground, phase: str) -> None:
+    process = swarm.start("trace", "--playbook", swarm.short())
+    wait_for(process, phase)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    eventually(lambda: traces_left() == [], within_s=25)
+
+
+def test_the_next_run_works_after_killed_ones(swarm: Ground) -> None:
+    swarm.run("trace", "--playbook", swarm.short())
+    assert swarm.last_run()["state"] == "recorded"
+
+
+def test_what_killed_runs_left_is_swept(swarm: Ground) -> None:
+    swarm.run("sweep")
+    out, err = swarm.run("sweep")
+    assert "nothing" in out + err
+
+
+def test_ctrl_c_stops_fetches_and_says_interrupted(swarm: Ground) -> None:
+    process = swarm.start("trace", "--playbook", swarm.short())
+    wait_for(process, "traced trials")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    record = swarm.last_run()
+    assert record["state"] == "interrupted"
+    run = swarm.path / "runs" / record["id"]
+    assert list((run / "raw" / "n1" / "perf-record").iterdir())
+    assert traces_left() == []
+
+
+def test_a_second_run_is_told_who_holds_the_host(swarm: Ground) -> None:
+    first = swarm.start("trace", "--playbook", swarm.short())
+    wait_for(first, "plain trials")
+    _, err = swarm.run("trace", "--playbook", swarm.short(), expect=6)
+    assert re.search(r"20\d\d-\d\d-\d\d", err), "since when"
+    assert str(first.pid) in err, "who"
+    _, err = first.communicate(timeout=90)
+    assert first.returncode == 0, err
+
+
+def test_swarm_down_and_lab_down_leave_nothing(swarm: Ground) -> None:
+    swarm.run("sweep")
+    swarm.run("swarm-down")
+    swarm.run("lab-down", "--name", "acc")
+    assert traces_left() == []
+    assert not (swarm.path / ".lab" / "acc").exists()
+    assert "acc" not in subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    assert str(swarm.path) not in Path("/proc/self/mountinfo").read_text()
+
+
+def wait_for(process: subprocess.Popen[str], text: str, *, within_s: float = 60) -> None:
+    """Read stderr until a line holds ``text``."""
+    assert process.stderr is not None
+    os.set_blocking(process.stderr.fileno(), True)
+    deadline = time.monotonic() + within_s
+    seen = []
+    while time.monotonic() < deadline:
+        line = process.stderr.readline()
+        seen.append(line)
+        if text in line:
+            return
+        if not line and process.poll() is not None:
+            break
+    process.kill()
+    raise AssertionError(f"never said {text!r}:\n{''.join(seen)}")
+
+
+def eventually(holds: Callable[[], bool], *, within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, f"still there: {traces_left()}"
+        time.sleep(0.3)

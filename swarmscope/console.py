@@ -127,21 +127,20 @@ def mark(status: str) -> Text:
     return Text(clean(status), style=STATUS_STYLES.get(status, ""))
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> RenderableType:
     """A table to hand to ``show``. Cells are cleaned strings, or ``Text`` where a colour is wanted."""
     result = Table(
-        title=Text(clean(title), style="bold") if title else None,
-        title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
         show_edge=False,
         header_style="dim",
     )
     for column in columns:
-        result.add_column(clean(column), overflow="fold")
+        result.add_column(Text(clean(column)), overflow="fold")
     for row in rows:
         result.add_row(*(cell if isinstance(cell, Text) else Text(clean_lines(cell)) for cell in row))
-    return result
+    # rich would wrap a title of its own at the table's width.
+    return Group(Text(clean(title), style="bold"), result) if title else result
 
 
 def error(problem: BaseException, *, debug: bool = False) -> None:

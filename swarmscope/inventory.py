@@ -1,7 +1,7 @@
 """The hosts: an Ansible-readable YAML file -> ``model.Inventory``, with every mistake reported at once.
 
 Scope: reading and checking. ``--limit`` patterns are in ``selection``; where SSH will really connect (the
-user's ssh config included) is in ``sshview``. Shape::
+user's ssh config included) is in ``cluster.route``. Shape::
 
     all:
       vars: {ansible_user: lab}               # for all hosts; a group's vars win, a host's own keys win most

@@ -31,7 +31,7 @@ from swarmscope.places import shipped
 from swarmscope.yamlsource import Findings, Value, did_you_mean, dotted, parse, read_text
 
 HINT: Final = "playbooks/overlay.yml shows every key"
-VXLAN_MIN_MTU: Final = 68
+SMALLEST_MTU: Final = 68
 """The smallest MTU an IPv4 link may have (RFC 791)."""
 
 
@@ -56,8 +56,8 @@ def _auto_is_zero(value: object) -> object:
 
 
 def _mtu(value: int) -> int:
-    if value and not VXLAN_MIN_MTU <= value <= 65535:
-        raise ValueError(f"must be auto or from {VXLAN_MIN_MTU} to 65535, not {value}")
+    if value and not SMALLEST_MTU <= value <= 65535:
+        raise ValueError(f"must be auto or from {SMALLEST_MTU} to 65535, not {value}")
     return value
 
 
@@ -164,17 +164,6 @@ def load(name: str | Path, variables: Mapping[str, Any] | None = None) -> Playbo
         collectors=choices,
         deadline_s=shape.deadline_s,
     )
-
-
-def parse_settings(pairs: list[str] | tuple[str, ...]) -> dict[str, str]:
-    """``--set key=value`` flags as a mapping. Raises ``UsageError`` for one without ``=``."""
-    settings = {}
-    for pair in pairs:
-        key, sign, value = pair.partition("=")
-        if not sign or not key.strip().isidentifier():
-            raise UsageError(f"--set {pair!r} is not key=value", hint="for example: --set subject=host")
-        settings[key.strip()] = value
-    return settings
 
 
 def to_dict(playbook: Playbook) -> dict[str, Any]:

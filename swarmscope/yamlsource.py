@@ -148,9 +148,7 @@ def parse(text: str, findings: Findings) -> Value | None:
         return _Reader(loader, findings).value(node, "")
     except yaml.reader.ReaderError as problem:
         line = text.count("\n", 0, problem.position) + 1
-        findings.add(
-            line, "", f"character U+{int(problem.character):04X} is not allowed in YAML"
-        )
+        findings.add(line, "", f"character U+{int(problem.character):04X} is not allowed in YAML")
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark or problem.context_mark
         # PyYAML speaks of "block mapping" and "scanner"; its problem is still the best one-liner there is.

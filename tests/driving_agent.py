@@ -99,7 +99,10 @@ class AgentProcess:
 
     def event(self, name: str, timeout: float = 10) -> dict[str, Any]:
         """The first event of that name, waiting for it."""
-        found = lambda: [event for event in self.events if event["event"] == name]  # noqa: E731
+
+        def found() -> list[dict[str, Any]]:
+            return [event for event in self.events if event["event"] == name]
+
         with self._changed:
             assert self._changed.wait_for(lambda: bool(found()), timeout), f"no event {name}"
             return found()[0]

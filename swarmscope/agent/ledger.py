@@ -1,8 +1,8 @@
 """What a run creates on this host, written down before it is created.
 
-Scope: ``ledger/<run>.jsonl``, one JSON object a line: ``{"kind": "directory"|"recorder"|"started"|"instance",
-...}``. A line that names something that was never made is harmless; something made without a line would be
-lost.
+Scope: ``ledger/<run>.jsonl``, one JSON object a line, of kind ``directory``, ``recorder`` (about to start) or
+``started`` (with pid and start time). A line that names something that was never made is harmless; something
+made without a line would be lost. Trace instances need no line: their name says whose they are.
 """
 
 from __future__ import annotations

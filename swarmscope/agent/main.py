@@ -79,16 +79,16 @@ class Agent:
         """Work until told to end; always cleans up."""
         why = "end of input"
         try:
+            self._output.send(self._hello())
             self._places.prepare()
             self._heartbeat.touch()
-            self._output.send(self._hello())
             for line in lines(self._input, self._idle_s):
                 self._heartbeat.touch()
                 if not self._accept(line):
                     why = "bye"
                     break
         except AgentError as error:
-            self._output.send({"event": "failed", "error": error.as_json()})
+            self._output.log(f"{error.message}; {error.hint}")
             return 1
         except (_Ended, Silence) as reason:
             why = str(reason)

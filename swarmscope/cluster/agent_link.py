@@ -30,6 +30,9 @@ SILENCE_S = 20.0
 HELLO_S = 30.0
 BYE_S = 3.0
 
+_BROKEN = (OSError, EOFError, paramiko.SSHException)
+"""What paramiko raises, from any call on a channel, when the connection below it is gone."""
+
 EventHandler = Callable[[str, Mapping[str, Any]], None]
 """Called with the host's name and the event, on the link's reader thread: it must be quick."""
 
@@ -126,7 +129,7 @@ class AgentLink:
             if self._ended.is_set() and not self._greeted.is_set():
                 raise self._did_not_start()
             if time.monotonic() > deadline:
-                self._channel.close()
+                self._close_channel()
                 raise RemoteTimeout(f"the agent did not greet within {timeout:g} s", host=self.host)
         threading.Thread(target=self._beat, name=f"agent-{self.host}-beat", daemon=True).start()
 
@@ -154,7 +157,7 @@ class AgentLink:
             self._pending[number] = reply
         try:
             self._write({"id": number, "op": op, "args": args})
-        except OSError as error:
+        except _BROKEN as error:
             self._fail(f"connection broke while {op} was asked")
             raise self._error or HostLost("connection broke", host=self.host) from error
         return reply
@@ -179,8 +182,12 @@ class AgentLink:
             goodbye.result(BYE_S)
         self._closing = True
         self._ended.wait(BYE_S)
-        self._channel.close()
+        self._close_channel()
         self._ended.wait(BYE_S)
+
+    def _close_channel(self) -> None:
+        with contextlib.suppress(*_BROKEN):
+            self._channel.close()
 
     def _write(self, line: Mapping[str, Any]) -> None:
         with self._writing:
@@ -191,11 +198,11 @@ class AgentLink:
             if time.monotonic() - self._heard > SILENCE_S:
                 self._fail(f"no sign of life for {SILENCE_S:g} s")
                 return
-            with contextlib.suppress(OSError, SwarmscopeError):
+            with contextlib.suppress(SwarmscopeError):
                 self.submit("beat")
 
     def _read_errors(self) -> None:
-        with contextlib.suppress(OSError), self._channel.makefile_stderr("rb") as file:
+        with contextlib.suppress(*_BROKEN), self._channel.makefile_stderr("rb") as file:
             for line in file:
                 self._said.append(bytes(line).decode(errors="replace").rstrip())
 
@@ -205,7 +212,7 @@ class AgentLink:
                 for line in file:
                     self._heard = time.monotonic()
                     self._take(bytes(line))
-        except OSError:
+        except _BROKEN:
             pass  # the same as its end: said below, once
         finally:
             self._threads[0].join(1.0)
@@ -256,7 +263,7 @@ class AgentLink:
             self._ended.set()
         for reply in pending.values():
             reply._settle({}, error)
-        self._channel.close()
+        self._close_channel()
 
 
 def translate(error: Mapping[str, Any], host: str) -> SwarmscopeError:

@@ -78,7 +78,7 @@ def start(remote: Remote, *, on_event: EventHandler | None = None, idle: int = I
     try:
         link.wait_for_hello()
     except BaseException:
-        channel.close()
+        link.close()
         raise
     return link
 

@@ -91,16 +91,22 @@ class ChannelSocket:
 
     def _file_closed(self) -> None:
         self._files -= 1
-        if self._closed and self._files <= 0:
-            self._channel.close()
+        self._close_unused()
 
     def close(self) -> None:
         self._closed = True
-        if self._files <= 0:
-            self._channel.close()
+        self._close_unused()
+
+    def _close_unused(self) -> None:
+        if self._closed and self._files <= 0:
+            with contextlib.suppress(EOFError, OSError):  # the connection below may be gone already
+                self._channel.close()
 
     def sendall(self, data: bytes, flags: int = 0) -> None:
-        self._channel.sendall(data)
+        try:
+            self._channel.sendall(data)
+        except EOFError as error:  # paramiko's word for a connection that broke; sockets have another
+            raise ConnectionResetError("SSH connection broke") from error
 
     def recv(self, size: int, flags: int = 0) -> bytes:
         return self._channel.recv(size)
@@ -144,10 +150,11 @@ class _ChannelReader(io.RawIOBase):
 
 
 class _RelayConnection(urllib3.connection.HTTPConnection):
-    def __init__(self, remote: Remote, path: str, timeout: float) -> None:
+    def __init__(self, remote: Remote, path: str, timeout: float, opened: Callable[[], None]) -> None:
         super().__init__("localhost", timeout=timeout)
         self._remote = remote
         self._path = path
+        self._opened = opened
 
     def connect(self) -> None:
         channel = self._remote.exec_channel(relay_command(self._path), sudo=True)
@@ -161,6 +168,7 @@ class _RelayConnection(urllib3.connection.HTTPConnection):
         except BaseException:
             channel.close()
             raise
+        self._opened()
         channel.settimeout(self.timeout if isinstance(self.timeout, int | float) else None)
         self.sock = ChannelSocket(channel)  # a socket in all that is used of it
 
@@ -185,10 +193,16 @@ class _RelayPool(urllib3.connectionpool.HTTPConnectionPool):
         self._remote = remote
         self._path = path
         self._seconds = timeout
+        self._counting = threading.Lock()
+        self.channels = 0
 
     def _new_conn(self) -> _RelayConnection:
         self.num_connections += 1
-        return _RelayConnection(self._remote, self._path, self._seconds)
+        return _RelayConnection(self._remote, self._path, self._seconds, self._opened)
+
+    def _opened(self) -> None:
+        with self._counting:
+            self.channels += 1
 
 
 class RelayAdapter(BaseHTTPAdapter):
@@ -196,13 +210,12 @@ class RelayAdapter(BaseHTTPAdapter):
 
     def __init__(self, remote: Remote, path: str = DOCKER_SOCKET, *, timeout: float = 60.0) -> None:
         self._pool = _RelayPool(remote, path, timeout)
-        self._lock = threading.Lock()
         super().__init__()
 
     @property
     def connections_made(self) -> int:
         """How many channels were opened so far: fewer than requests, since they are used again."""
-        return self._pool.num_connections
+        return self._pool.channels
 
     def get_connection(self, url: Any, proxies: Any = None) -> _RelayPool:
         return self._pool

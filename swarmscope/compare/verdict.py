@@ -205,11 +205,11 @@ def _trials(e: Evidence) -> Iterator[Reason]:
         fewest = min(len(trip.baseline.medians), len(trip.subject.medians))
         if 0 < fewest < FEW_TRIALS:
             yield Reason(
-                "stop", f"{trip.traffic}: {fewest} plain trials per arm, an interval needs 3", (TIMES,)
+                "stop", f"{trip.traffic}: {_trials_of(fewest)} per arm, an interval needs 3", (TIMES,)
             )
         elif 0 < fewest < MANY_TRIALS:
             yield Reason(
-                "care", f"{trip.traffic}: {fewest} plain trials per arm, 10 make a sound interval", (TIMES,)
+                "care", f"{trip.traffic}: {_trials_of(fewest)} per arm, 10 make a sound interval", (TIMES,)
             )
     for name, side in e.sides:
         traced = side.trials("traced").height
@@ -219,6 +219,10 @@ def _trials(e: Evidence) -> Iterator[Reason]:
                 f"{name}: one traced trial, a rare function cannot be told from a usual one",
                 (FUNCTIONS,),
             )
+
+
+def _trials_of(count: int) -> str:
+    return f"{count} plain {'trial' if count == 1 else 'trials'}"
 
 
 def _cost(e: Evidence) -> Iterator[Reason]:

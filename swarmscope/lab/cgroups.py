@@ -17,10 +17,17 @@ from pathlib import Path
 
 from swarmscope.errors import PreflightFailed
 
+BEHAVIOUR = frozenset(["xattr", "noprefix", "clone_children", "cpuset_v2_mode"])
+"""Mount options of v1 that name no hierarchy."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """One mounted hierarchy: where it is, and the options naming it (``cpu,cpuacct``, ``name=systemd``)."""
+    """One mounted hierarchy: where it is, and the options to mount it again with.
+
+    In v1 they name it (``cpu,cpuacct``, ``name=systemd``). In v2 they are those in force: mounting it with
+    others would change them for the whole machine.
+    """
 
     mountpoint: Path
     options: str
@@ -53,14 +60,11 @@ def parse_mounts(mountinfo: str) -> CgroupLayout:
         if tail[0] not in {"cgroup", "cgroup2"} or fields[3] != "/":
             continue
         mountpoint = Path(fields[4].encode().decode("unicode_escape"))
+        given = [o for o in tail[2].split(",") if o not in {"rw", "ro"}]
         if tail[0] == "cgroup2":
-            twos.setdefault(mountpoint, Hierarchy(mountpoint=mountpoint, options=""))
+            twos.setdefault(mountpoint, Hierarchy(mountpoint=mountpoint, options=",".join(given)))
             continue
-        names = [
-            o for o in tail[2].split(",") if o not in {"rw", "ro"} and not o.startswith("release_agent=")
-        ]
-        behaviour = {"xattr", "noprefix", "clone_children", "cpuset_v2_mode"}
-        options = ",".join(n for n in names if n not in behaviour)
+        options = ",".join(o for o in given if o not in BEHAVIOUR and not o.startswith("release_agent="))
         ones.setdefault(options, Hierarchy(mountpoint=mountpoint, options=options))
     controllers = [h for h in ones.values() if not h.options.startswith("name=")]
     if controllers:

@@ -184,7 +184,8 @@ def _mount_sys(hierarchies: list[list[str]], version: int) -> None:
             _mount(kind, target, kind, MS_NOSUID | MS_NODEV | MS_NOEXEC)
     _mount_lockdown()
     if version == 2:
-        _mount("cgroup2", "/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        flags = MS_NOSUID | MS_NODEV | MS_NOEXEC
+        _mount("cgroup2", "/sys/fs/cgroup", "cgroup2", flags, hierarchies[0][1])
         return
     _mount("tmpfs", "/sys/fs/cgroup", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=755")
     for folder, options in hierarchies:

@@ -157,7 +157,7 @@ def read_ledger(path: Path) -> Ledger | None:
         entries = body.pop("entries")
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise Refused(
             f"{path} is not a lab's ledger that this version can read",
             hint="nothing was touched; look at the file, and remove the lab with the version that raised it",

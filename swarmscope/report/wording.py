@@ -37,7 +37,9 @@ def times(ratio: Ratio | None) -> str:
 
 
 def interval(ratio: Ratio) -> str:
-    """``[1.79, 1.85]``"""
+    """``[1.79, 1.85]``; from fewer than three trials there is none."""
+    if ratio.n < 3:
+        return f"[no interval from {ratio.n} {ratio.unit if ratio.n != 1 else ratio.unit.removesuffix('s')}]"
     return f"[{ratio.low:.2f}, {ratio.high:.2f}]"
 
 

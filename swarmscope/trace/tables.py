@@ -158,12 +158,13 @@ class _Build:
             },
             orient="row",
         )
+        wire = pl.col("netns").is_in(self.raw.wire)
         joined = (
-            hops.with_row_index("_row")
+            _with_last_device(hops, known.select("kernel", "netns", "ifindex"), wire)
+            .with_row_index("_row")
             .join(known, on=["kernel", "netns", "ifindex"], how="left")
             .sort("_row")
         )
-        wire = pl.col("netns").is_in(self.raw.wire)
         named = joined.with_columns(
             pl.when(wire).then(pl.lit("")).otherwise(pl.coalesce("d_host", self._only_host())).alias("host"),
             pl.when(wire)
@@ -201,6 +202,25 @@ class _Build:
             .unique(["host", "collector", "what"], keep="first", maintain_order=True)
         )
         return pl.concat([rows.filter(~twice), largest]).sort("host", "collector", "what", "detail")
+
+
+def _with_last_device(hops: pl.DataFrame, known: pl.DataFrame, wire: pl.Expr) -> pl.DataFrame:
+    """Hops in time order; a free on a device nobody knows gets the device the packet was on before.
+
+    A socket's queue uses the place of ``skb->dev`` for other things, so what a free reads there may be junk.
+    """
+    place = ["netns", "ifindex", "dev"]
+    marked = hops.sort("ts", maintain_order=True).join(
+        known.unique().with_columns(pl.lit(True).alias("_known")),
+        on=["kernel", "netns", "ifindex"],
+        how="left",
+    )
+    junk = pl.col("event").is_in(attribute.FREES) & pl.col("_known").is_null() & ~wire
+    cleared = marked.sort("ts", maintain_order=True).with_columns(
+        pl.when(~junk).then(pl.col(name)).alias(name) for name in place
+    )
+    filled = cleared.with_columns(pl.col(name).forward_fill().over("kernel", "skb", "key") for name in place)
+    return filled.select(hops.columns)
 
 
 def _concat(table: str, frames: list[pl.DataFrame]) -> pl.DataFrame:

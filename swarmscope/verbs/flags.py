@@ -136,7 +136,10 @@ class _Verb(Task[Any]):
     SHORT: Final = {"verbose": "v"}
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        # Invoke takes each text out of self.help as it uses it: a second call would find none.
+        texts = dict(self.help)
         arguments = super().get_arguments(ignore_unknown_help)
+        self.help = texts
         for argument in arguments:
             if argument.name in self.SHORT:
                 argument.names = (*argument.names, self.SHORT[argument.name])

@@ -8,43 +8,57 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+Bootstrap = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def bootstrap(
-    *arguments: str, hide: str, prelude: str = "", prefix: str = ""
-) -> subprocess.CompletedProcess[str]:
-    """Run bootstrap.sh where the command ``hide`` is not there."""
+@pytest.fixture
+def bootstrap(tmp_path: Path) -> Iterator[Bootstrap]:
+    """Run a copy of bootstrap.sh where trace-cmd is not there."""
     if os.geteuid():
         pytest.skip("hiding a command needs root")
-    path = shutil.which(hide)
+    path = shutil.which("trace-cmd")
     if path is None:
-        pytest.skip(f"{hide} is not installed here")
-    script = f'mount --bind /dev/null {path}; {prelude} exec {prefix} "$0" "$@"'
-    argv = ["unshare", "--mount", "sh", "-c", script, str(ROOT / "bootstrap.sh"), *arguments]
-    return subprocess.run(
-        argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
-    )
+        pytest.skip("trace-cmd is not installed here")
+    # pytest's own folders are closed to others, and one test runs the script as nobody
+    open_to_all = Path(tempfile.mkdtemp(prefix="swarmscope-bootstrap-"))
+    open_to_all.chmod(0o755)
+    copy = Path(shutil.copy(ROOT / "bootstrap.sh", open_to_all))
+    for layer in ("upper", "work"):
+        (tmp_path / layer).mkdir()
+    folder = Path(path).parent
+    layers = f"lowerdir={folder},upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    hide = f"mount -t overlay hidden -o {layers} {folder} && rm {path}"
+
+    def run(*, prelude: str = "true", prefix: str = "") -> subprocess.CompletedProcess[str]:
+        script = f'{hide} && {prelude} && exec {prefix} bash "$0" lab-status'
+        argv = ["unshare", "--mount", "sh", "-c", script, str(copy)]
+        return subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    yield run
+    shutil.rmtree(open_to_all)
 
 
-def test_another_system_gets_one_message_with_what_it_needs(tmp_path: Path) -> None:
+def test_another_system_gets_one_message_with_what_it_needs(bootstrap: Bootstrap, tmp_path: Path) -> None:
     release = tmp_path / "os-release"
     release.write_text('ID=fedora\nVERSION_ID="41"\n')
-    over = f'mount --bind {release} "$(readlink -f /etc/os-release)";'
-    done = bootstrap("lab-status", hide="trace-cmd", prelude=over)
+    done = bootstrap(prelude=f'mount --bind {release} "$(readlink -f /etc/os-release)"')
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
     assert "this is fedora 41" in done.stderr
     assert done.stderr.rstrip().endswith("then run this again: trace-cmd")
 
 
-def test_without_root_and_sudo_one_message_names_what_is_missing() -> None:
-    nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups"
-    done = bootstrap("lab-status", hide="trace-cmd", prefix=nobody)
+def test_without_root_and_sudo_one_message_names_what_is_missing(bootstrap: Bootstrap) -> None:
+    done = bootstrap(prefix="setpriv --reuid 65534 --regid 65534 --clear-groups")
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         "bootstrap: these are missing, and neither root nor sudo is at hand to install them: trace-cmd"

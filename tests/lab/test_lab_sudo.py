@@ -32,9 +32,7 @@ def code_on_n1(lab: LabStatus, ssh: Ssh, tmp_path: Path) -> str:
     return PYTHON
 
 
-def test_a_lab_raised_through_sudo_belongs_to_the_user_and_comes_down_again(
-    ssh: Ssh, code_on_n1: str
-) -> None:
+def test_a_lab_raised_through_sudo_belongs_to_the_user_and_comes_down(ssh: Ssh, code_on_n1: str) -> None:
     before = ssh("n1", "ip netns; ls -A").stdout
     up = ssh("n1", f"{code_on_n1} up inner --hosts 1 --root ~")
     try:

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cutting import Cable
+from raising import Labs, unique_name
+from traces_left import traces_left
 
-from tests.lab.cutting import Cable
-from tests.lab.traces_left import traces_left
-
-pytestmark = pytest.mark.lab
 
 SHORT = """\
 name: short
@@ -40,13 +39,14 @@ deadline_s: 25
 
 @dataclass(frozen=True)
 class Ground:
-    """A working directory with a lab named ``acc`` and its runs."""
+    """A working directory with a lab and its runs."""
 
     path: Path
+    lab: str
 
     @property
     def inventory(self) -> Path:
-        return self.path / ".lab" / "acc" / "inventory.yml"
+        return self.path / ".lab" / self.lab / "inventory.yml"
 
     def start(self, *args: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -76,13 +76,14 @@ class Ground:
 
 
 @pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory, lab_needs: None) -> Iterator[Ground]:
-    ground = Ground(tmp_path_factory.mktemp("runs"))
+def ground(tmp_path_factory: pytest.TempPathFactory, labs: Labs) -> Iterator[Ground]:
+    del labs  # only for its skip, where this machine can raise no lab
+    ground = Ground(tmp_path_factory.mktemp("runs"), unique_name())
     try:
-        ground.run("lab-up", "--hosts", "4", "--name", "acc")
+        ground.run("lab-up", "--hosts", "4", "--name", ground.lab)
         yield ground
     finally:
-        ground.run("lab-down", "--name", "acc")
+        ground.run("lab-down", "--name", ground.lab)
 
 
 @pytest.fixture(scope="module")
@@ -257,10 +258,11 @@ def test_a_second_run_is_told_who_holds_the_host(swarm: Ground) -> None:
 def test_swarm_down_and_lab_down_leave_nothing(swarm: Ground) -> None:
     swarm.run("sweep")
     swarm.run("swarm-down")
-    swarm.run("lab-down", "--name", "acc")
+    swarm.run("lab-down", "--name", swarm.lab)
     assert traces_left() == []
-    assert not (swarm.path / ".lab" / "acc").exists()
-    assert "acc" not in subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    assert not (swarm.path / ".lab" / swarm.lab).exists()
+    netns = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    assert swarm.lab not in netns
     assert str(swarm.path) not in Path("/proc/self/mountinfo").read_text()
 
 

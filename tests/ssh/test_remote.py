@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Server, free_port, inventory, make_key
+from private_sshd import Server, free_port, inventory, make_key
 
 from swarmscope.cluster.remote import Remote, RemoteTimeout
 from swarmscope.cluster.shell import Command, Raw, Secret

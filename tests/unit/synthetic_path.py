@@ -1,4 +1,4 @@
-"""The way of a ping through two hosts, event by event, as a real kernel 6.18 with veth, bridge and VXLAN goes it.
+"""The way of a ping through two hosts, event by event, as a real kernel 6.18 with veth and VXLAN goes it.
 
 Names, stacks and order were taken from a recording; only the waits are invented.
 """

@@ -44,6 +44,7 @@ US = 1000
 class Recording:
     """Rows collected while the packets run."""
 
+    clock_error: int
     hops: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
     frames: dict[str, int] = field(default_factory=dict)
@@ -75,11 +76,15 @@ def make(
     extra: Mapping[str, tuple[str, ...]] | None = None,
     drop_arrival: float = 0.0,
     dev: str = "",
+    traced_cost: float | None = None,
+    clock_error: int = 20_000,
 ) -> Synthetic:
     """A run. ``extra`` gives an arm more functions at its send; ``drop_arrival`` the share of packets that
-    no recorder saw at their receiver; ``dev`` another name for the VXLAN device."""
+    no recorder saw at their receiver; ``dev`` another name for the VXLAN device; ``traced_cost`` one cost
+    of tracing
+    for both arms; ``clock_error`` the ± ns of the second kernel's clock."""
     rng = np.random.default_rng(seed)
-    record, trials, latencies, now = Recording(), [], [], 1_000_000_000
+    record, trials, latencies, now = Recording(clock_error), [], [], 1_000_000_000
     boots = {"n1": "boot-a", "n2": "boot-a" if kernels == 1 else "boot-b"}
     for kind, trial_count in (("plain", plain), ("traced", traced)):
         for block in range(trial_count):
@@ -87,7 +92,7 @@ def make(
             for arm in pair:
                 trial, start = len(trials), now
                 drift = rng.normal(1.0, 0.01)
-                cost = {"plain": 1.0, "traced": 1.2 if arm == "baseline" else 1.4}[kind]
+                cost = {"plain": 1.0, "traced": traced_cost or (1.2 if arm == "baseline" else 1.4)}[kind]
                 middle = 61.0 * US * (ratio if arm == "subject" else 1.0) * cost * drift
                 for seq in range(count):
                     rtt = int(middle * rng.lognormal(0, 0.08)) + int(rng.random() < 0.02) * 60 * US
@@ -181,7 +186,7 @@ def _ping(
             kernel = boots[place.host or f"n{sender}"]
             row = {
                 "ts": at,
-                "err": 20 * US if kernel == "boot-b" else 0,
+                "err": record.clock_error if kernel == "boot-b" else 0,
                 "host": place.host,
                 "kernel": kernel,
                 "cpu": 0,

@@ -1,4 +1,4 @@
-"""The agent as a process: the protocol, the lock, and that nothing stays whatever way it ends. Needs no root."""
+"""The agent as a process: protocol, lock, and that nothing stays whatever way it ends. Needs no root."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_a_recorder_that_dies_before_it_is_ready_stops_the_others_and_shows_its_
     agent = start()
     agent("lock", run=run, holder="ann", ttl_s=60)
     broken = recorder("broken", "echo no such event: net:x >&2\nexit 3\n")
-    with pytest.raises(Answered, match="collector: broken ended with exit code 3 .*no such event") as caught:
+    with pytest.raises(Answered, match=r"collector: broken ended with exit code 3 .*no such event") as caught:
         agent("arm", run=run, recorders=[recorder("good", SLEEPER), broken], deadline_s=60)
     assert caught.value.error["recorder"] == "broken"
     assert caught.value.error["exit"] == 3
@@ -242,7 +242,7 @@ def test_a_recorder_that_is_never_ready_is_a_collector_error(start: START, run: 
     agent = start()
     agent("lock", run=run, holder="ann", ttl_s=60)
     late = recorder("late", "exec sleep 60\n", ready={"file": "stdout", "match": "never", "timeout_s": 0.4})
-    with pytest.raises(Answered, match="late was not ready after 0.4 s"):
+    with pytest.raises(Answered, match=r"late was not ready after 0\.4 s"):
         agent("arm", run=run, recorders=[late], deadline_s=60)
 
 
@@ -410,3 +410,12 @@ def _free_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+def test_a_state_folder_of_somebody_else_is_not_used(tmp_path: Path) -> None:
+    (_folder(tmp_path / "elsewhere") / "x").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "elsewhere")
+    with agents(tmp_path) as start_agent:
+        agent = start_agent(beats=False)
+        assert agent.process.wait(10) == 1
+        assert "belongs to another user" in agent.event("log")["message"]

@@ -133,6 +133,12 @@ def test_a_later_free_of_a_used_again_address_is_another_packets() -> None:
     assert joined(found) == [(1, "a"), (None, None)]
 
 
+def test_a_free_just_before_the_first_hop_is_of_the_previous_owner() -> None:
+    path = hops((130, QUEUE, "eth0", 2, "b"))
+    found = attribute.attribute(events((125, CONSUME, None), (126, COPY, None)), path)
+    assert joined(found) == [(None, None), (2, "b")]
+
+
 def test_tolerances_500_us_after_the_last_hop_and_20_us_before_the_first() -> None:
     path = hops((1000, RECEIVE, "eth0", 1, "a"))
     times = (979, 981, 1499, 1501)

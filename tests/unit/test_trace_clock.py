@@ -123,6 +123,16 @@ def test_a_change_of_adjtimex_widens_the_bound_by_as_much() -> None:
     assert any("2.000 ppm" in note for note in after.notes)
 
 
+def test_a_slew_the_kernel_still_owes_widens_the_bound_between_the_bursts() -> None:
+    record = Host(offset=0, rate=0.0).record()
+    before = aligned(record).certificate()["bound_ns"]
+    record["start"]["snapshot"] = {"adjtimex": {"status": clock.STA_PLL, "offset": -30}}
+    after = aligned(record)
+    assert after.slew == 30_000 and after.certificate()["bound_ns"] >= before + 29_000
+    record["start"]["snapshot"]["adjtimex"]["status"] |= clock.STA_NANO
+    assert aligned(record).slew == 30
+
+
 def test_a_clock_that_steps_is_called_inconsistent_and_its_bound_covers_the_step() -> None:
     host = Host(offset=0, rate=0.0)
     record = host.record()

@@ -120,6 +120,22 @@ def test_a_boottime_stamp_moves_by_boot_less_mono_and_takes_its_error() -> None:
     assert (decode(path, clock="monotonic", boot_offset=5_000_000_000)["hops"]["ts"] == plain["ts"]).all()
 
 
+def test_events_on_the_boot_clock_move_the_same_way() -> None:
+    path = GOLDEN / "ftrace-text" / "overlay.txt"
+    moved = decode(path, clock="boottime", boot_offset=5_000_000_000, boot_error=300)["events"]
+    assert (decode(path)["events"]["ts"] - moved["ts"] == 5_000_000_000).all()
+    assert (moved["err"] == 1300).all()
+
+
+def test_a_stack_cut_between_two_lines_is_dropped_and_its_event_kept() -> None:
+    data = (GOLDEN / "perf-script" / "overlay.txt").read_bytes()
+    first, second = data.split(b"\n\n")[:2]
+    cut = first + b"\n\n" + b"\n".join(second.split(b"\n")[:4]) + b"\n"
+    decoded = text("perf-script", cut)
+    assert decoded["events"]["stack"].to_list() == [0, None]
+    assert decoded["losses"]["detail"].to_list() == [f"t: byte {len(cut)}: the file ends within a call stack"]
+
+
 def test_hops_know_inner_and_outer_pass_of_an_encapsulated_packet() -> None:
     hops = decode(GOLDEN / "bpftrace-json-hops" / "overlay.json")["hops"]
     outer = hops.filter(hops["outer"])

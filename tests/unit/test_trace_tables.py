@@ -1,6 +1,7 @@
 """The whole way from a recorded run to its tables: two hosts on one kernel, three pings in each arm."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -159,6 +160,19 @@ def test_missing_and_damaged_files_become_losses_and_the_rest_is_decoded(run: st
         collector == "perf-record" and what in ("damaged", "unreadable file") for what, collector in lost
     )
     assert built["hops"].height > 200 and built["events"].is_empty()
+
+
+def test_a_free_with_a_junk_device_takes_the_device_the_packet_was_on(run: store.Run) -> None:
+    whole = tables.build(run)["hops"].filter(pl.col("event").is_in(["skb:consume_skb", "skb:kfree_skb"]))
+    path = run.raw("n1") / "skb-path" / "hops.json.zst"
+    with store.open_packed(path) as file:
+        text = file.read()
+    path.unlink()
+    # codes 6 and 7 are the frees: what they read as namespace and ifindex is made up
+    path.with_suffix("").write_bytes(re.sub(rb"\[([67]), ?\d+, ?\d+,", rb"[\1,17,4711,", text))
+    after = tables.build(run)["hops"].filter(pl.col("event").is_in(["skb:consume_skb", "skb:kfree_skb"]))
+    same = ["ts", "host", "netns", "ifindex", "label", "key"]
+    assert whole.height >= 12 and after.select(same).equals(whole.select(same))
 
 
 def test_a_host_that_was_not_collected_is_named_once(run: store.Run) -> None:

@@ -1,0 +1,405 @@
+"""Every shipped collector for real: what was sent between two namespaces is what was recorded.
+
+Two network namespaces of their own joined by veth, with a VXLAN tunnel over it; no lab, no SSH. Needs root.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driving_agent import AgentProcess, agents, marked, until
+
+from swarmscope import collectors
+from swarmscope.agent import tracefs
+
+START = Callable[..., AgentProcess]
+SHIPPED = Path(collectors.__file__).parents[1] / "collectors"
+ALL = ("bpftrace-latency", "ftrace-events", "perf-record", "perf-stat", "skb-path")
+CLIENT, SERVER = "198.18.77.1", "198.18.77.2"
+INNER_CLIENT, INNER_SERVER = "10.88.77.1", "10.88.77.2"
+QUEUE, XMIT, RECEIVE, RX, CONSUME, KFREE = 1, 2, 3, 4, 6, 7
+SENT = 20
+
+
+class Pair:
+    """Two namespaces ``a`` and ``b``: veth devices a0 and b0, VXLAN devices vx0 in both."""
+
+    def __init__(self) -> None:
+        self.names = [f"agtest{os.getpid()}{side}" for side in "ab"]
+        for name in self.names:
+            _ip("netns", "add", name)
+            _ip("-n", name, "link", "set", "lo", "up")
+        a, b = self.names
+        _ip("link", "add", "a0", "netns", a, "type", "veth", "peer", "name", "b0", "netns", b)
+        for name, dev, own, peer, inner in (
+            (a, "a0", CLIENT, SERVER, INNER_CLIENT),
+            (b, "b0", SERVER, CLIENT, INNER_SERVER),
+        ):
+            _ip("-n", name, "addr", "add", f"{own}/24", "dev", dev)
+            _ip("-n", name, "link", "set", dev, "up")
+            tunnel = [
+                "vx0",
+                "type",
+                "vxlan",
+                "id",
+                "42",
+                "local",
+                own,
+                "remote",
+                peer,
+                "dstport",
+                "4789",
+                "dev",
+                dev,
+            ]
+            _ip("-n", name, "link", "add", *tunnel)
+            _ip("-n", name, "addr", "add", f"{inner}/24", "dev", "vx0")
+            _ip("-n", name, "link", "set", "vx0", "up")
+        self.a, self.b = (f"/run/netns/{name}" for name in self.names)
+
+    def remove(self) -> None:
+        for name in self.names:
+            subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+def _ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True)
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: makes network namespaces")
+    for tool in ("ip", "ping", "perf", "bpftrace"):
+        if not shutil.which(tool):
+            pytest.skip(f"no {tool} on this machine")
+    made = Pair()
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[START]:
+    with agents(tmp_path) as starter:
+        yield starter
+
+
+class Recording:
+    """One agent with collectors armed; a context that stops and reads what they wrote."""
+
+    def __init__(self, agent: AgentProcess, pair: Pair, folder: Path) -> None:
+        self.agent, self.pair = agent, pair
+        self.run = f"20261121-070000-t{time.monotonic_ns() % 10**9}-{os.urandom(2).hex()}"
+        self.folder = folder / "data" / self.run
+        self.facts = agent("facts")
+        where = {"run": self.run, "netns": pair.b, "address": SERVER}
+        self.port = agent("rr_serve", transport="tcp", size=64, **where)["port"]
+        self.gated: list[str] = []
+
+    def arm(self, *names: str, **options: dict[str, Any]) -> None:
+        shipped = collectors.load_all([SHIPPED])
+        specs = []
+        for name in names:
+            collector = shipped[name]
+            recorder = f"{name}.baseline" if collector.per_arm else name
+            for reason in collectors.missing(collector, self.facts):
+                pytest.skip(f"{name} needs {reason}")
+            context = self._context(recorder, "baseline" if collector.per_arm else "")
+            chosen = options.get(name.replace("-", "_"), {})
+            spec = collectors.render(collector, options=chosen, context=context)
+            spec.pop("described")
+            specs.append(spec)
+        self.agent("lock", run=self.run, holder="test", ttl_s=120)
+        self.agent("arm", run=self.run, recorders=specs, deadline_s=100)
+        self.gated = [spec["id"] for spec in specs if spec["gate"]]
+
+    def _context(self, recorder: str, arm: str) -> dict[str, Any]:
+        u32 = lambda a: int.from_bytes(ipaddress.ip_address(a).packed, sys.byteorder)  # noqa: E731
+        arms = [("baseline", "host", CLIENT, SERVER), ("subject", "overlay", INNER_CLIENT, INNER_SERVER)]
+        flows = [
+            {
+                "arm": arm,
+                "mode": mode,
+                "client": c,
+                "server": s,
+                "client_u32": u32(c),
+                "server_u32": u32(s),
+                "ports": [self.port],
+            }
+            for arm, mode, c, s in arms
+        ]
+        version = self.facts["tools"]["bpftrace"]["version"].split(".")
+        return {
+            "run": self.run,
+            "host": "n1",
+            "recorder": recorder,
+            "arm": arm,
+            "instance": f"swarmscope.{self.run}.n1.{recorder}",
+            "deadline_s": 100,
+            "tools": self.facts["tools"],
+            "bpftrace": [int(version[0]), int(version[1])],
+            "byteorder": sys.byteorder,
+            "tracefs": self.facts["tracefs"],
+            "tracepoints": self.facts["tracepoints"],
+            "flow": {"arms": flows, "vxlan_port": 4789},
+        }
+
+    def gate(self, action: str) -> None:
+        self.agent("gate", recorders=self.gated, action=action, at=None)
+
+    def ping(self, count: int = SENT, address: str = SERVER) -> dict[str, Any]:
+        asked = {"run": self.run, "netns": self.pair.a, "address": address, "count": count, "size": 56}
+        result = self.agent("ping", interval_us=1000, timeout_s=20, **asked)
+        assert result["received"] == count
+        return result
+
+    def rr(self, count: int) -> dict[str, Any]:
+        asked = {"run": self.run, "netns": self.pair.a, "address": SERVER, "port": self.port}
+        return self.agent("rr", transport="tcp", size=64, count=count, timeout_s=20, **asked)
+
+    def stop(self) -> None:
+        for report in self.agent("stop", recorders=None)["recorders"]:
+            assert report["exit"] in (0, -2, 130), report
+            assert report.get("after_exit", 0) == 0, report
+
+    def text(self, name: str) -> str:
+        return (self.folder / name).read_text()
+
+    def losses(self, recorder: str) -> dict[str, int]:
+        found: dict[str, int] = json.loads(self.text(f"{recorder}/losses.json"))
+        return found
+
+    def hops(self) -> list[tuple[int, list[Any]]]:
+        """``(ns, [event, netns, ifindex, len, offset, 10 words, dev])`` in order of time."""
+        found = []
+        for line in self.text("skb-path/hops.json").splitlines():
+            message = json.loads(line)
+            if message["type"] == "map" and "@hop" in message["data"]:
+                found += [(int(key.split(",")[0]), value) for key, value in message["data"]["@hop"].items()]
+        return sorted(found, key=lambda hop: hop[0])
+
+
+@pytest.fixture
+def recording(start: START, pair: Pair, tmp_path: Path) -> Iterator[Recording]:
+    made = Recording(start(), pair, tmp_path)
+    made.ping(2)  # neighbours are known from here on
+    made.ping(2, INNER_SERVER)
+    yield made
+    made.agent.end()
+    assert until(lambda: not marked(made.run))
+    assert not [name for name in _instances() if made.run in name]
+
+
+def _instances() -> list[str]:
+    return tracefs.with_mounted(
+        "tracefs",
+        tracefs.TRACING,
+        lambda root: [entry.name for entry in (root / "instances").iterdir()] if root else [],
+    )
+
+
+def test_skb_path_has_every_hop_of_every_packet_and_nothing_while_its_gate_is_closed(
+    recording: Recording,
+) -> None:
+    recording.arm("skb-path")
+    recording.ping()
+    recording.gate("open")
+    recording.ping()
+    recording.gate("close")
+    recording.ping()
+    recording.stop()
+    seen = Counter((value[0], value[-1]) for _, value in recording.hops())
+    for event in (QUEUE, XMIT, RX, RECEIVE):
+        assert (seen[event, "a0"], seen[event, "b0"]) == (SENT, SENT), seen
+    assert recording.losses("skb-path") == {"map_full": 0}
+
+
+def test_skb_path_holds_the_packets_own_bytes_on_a_clock_within_the_ping(recording: Recording) -> None:
+    recording.arm("skb-path")
+    recording.gate("open")
+    before = recording.agent("clocks")
+    result = recording.ping()
+    recording.gate("close")
+    recording.stop()
+    hops = recording.hops()
+    boot = before["boot"] - before["mono"]  # bpftrace before 0.19 stamps CLOCK_BOOTTIME
+    assert result["start"] <= hops[0][0] - boot <= hops[-1][0] - boot <= result["end"]
+    requests = [value for _, value in hops if value[0] == QUEUE and value[-1] == "a0"]
+    inode = Path(recording.pair.a).stat().st_ino
+    for seq, value in enumerate(requests, 1):
+        header = b"".join((word % 2**64).to_bytes(8, sys.byteorder) for word in value[5:15])
+        assert header[0] == 0x45
+        assert (header[12:16], header[16:20]) == (socket.inet_aton(CLIENT), socket.inet_aton(SERVER))
+        assert (header[9], header[20]) == (1, 8)
+        assert int.from_bytes(header[26:28], "big") == seq
+        assert value[1] == inode
+
+
+def test_skb_path_follows_a_packet_through_vxlan_inside_and_outside(recording: Recording) -> None:
+    recording.arm("skb-path")
+    recording.gate("open")
+    recording.ping(SENT, INNER_SERVER)
+    recording.gate("close")
+    recording.stop()
+    seen = Counter((value[0], value[-1]) for _, value in recording.hops())
+    for device in ("vx0", "a0", "b0"):
+        both_ways = SENT if device != "vx0" else 2 * SENT  # vx0 is the name on both sides
+        assert seen[QUEUE, device] == both_ways, seen
+        assert seen[RECEIVE, device] == both_ways, seen
+    outer = [value for _, value in recording.hops() if value[0] == QUEUE and value[-1] == "a0"]
+    assert {(value[6] % 2**64).to_bytes(8, sys.byteorder)[1] for value in outer} == {socket.IPPROTO_UDP}
+
+
+def test_packets_sent_right_after_the_gate_opened_are_all_there_every_time(recording: Recording) -> None:
+    recording.arm("skb-path", "ftrace-events", "perf-record", "perf-stat")
+    rounds = 6
+    for _ in range(rounds):
+        recording.gate("open")
+        recording.ping(5)
+        recording.gate("close")
+        recording.ping(5)
+    recording.stop()
+    queued = Counter(value[-1] for _, value in recording.hops() if value[0] == QUEUE)
+    assert queued == {"a0": 5 * rounds, "b0": 5 * rounds}
+    for text in ("ftrace-events/events.txt", "perf-record/perf.script.txt"):
+        assert len(re.findall(r"net_dev_queue: dev=a0 ", recording.text(text))) == 5 * rounds, text
+    counted = re.search(
+        r"^(\d+),,net:net_dev_queue,", recording.text("perf-stat.baseline/stat.csv"), re.MULTILINE
+    )
+    assert counted is not None
+    assert int(counted.group(1)) >= 2 * 5 * rounds  # the whole kernel counts; other packets may be among them
+    assert int(counted.group(1)) < 3 * 5 * rounds + 50
+
+
+def test_all_five_record_the_same_packets_at_once_and_lose_none(recording: Recording) -> None:
+    recording.arm(*ALL)
+    recording.gate("open")
+    recording.ping()
+    result = recording.rr(200)
+    recording.gate("close")
+    recording.stop()
+    assert result["received"] == 200
+    for recorder in ("bpftrace-latency", "ftrace-events", "perf-record", "perf-stat.baseline", "skb-path"):
+        assert set(recording.losses(recorder).values()) == {0}, recorder
+    hops = [value for _, value in recording.hops() if value[0] == QUEUE and value[-1] == "a0"]
+    assert len(hops) >= SENT + 200
+    by_ftrace = set(
+        re.findall(r"net_dev_queue: dev=a0 skbaddr=([0-9a-f]+)", recording.text("ftrace-events/events.txt"))
+    )
+    script = recording.text("perf-record/perf.script.txt")
+    by_perf = set(re.findall(r"net_dev_queue: dev=a0 skbaddr=0x([0-9a-f]+)", script))
+    assert by_ftrace == by_perf  # raw addresses, the same ones in both
+    for function in ("veth_xmit", "dev_hard_start_xmit", "icmp_rcv"):
+        assert re.search(rf"^\s+[0-9a-f]+ {function}$", script, re.MULTILINE), function
+
+
+def test_latency_histograms_count_every_step_once(recording: Recording) -> None:
+    recording.arm("bpftrace-latency")
+    recording.gate("open")
+    recording.ping()
+    recording.gate("close")
+    recording.stop()
+    steps: Counter[tuple[int, int]] = Counter()
+    for line in recording.text("bpftrace-latency/histograms.json").splitlines():
+        message = json.loads(line)
+        for key, buckets in message["data"].get("@ns", {}).items() if message["type"] == "hist" else ():
+            words = [int(word) for word in key.split(",")]
+            assert words[6] == 0  # the baseline arm
+            steps[words[0], words[3]] += sum(bucket["count"] for bucket in buckets)
+    assert {step: count for step, count in steps.items() if step[1] <= RX} == {
+        (QUEUE, XMIT): 2 * SENT,
+        (XMIT, RX): 2 * SENT,
+        (RX, RECEIVE): 2 * SENT,
+    }
+
+
+def test_what_does_not_fit_is_counted_as_lost(recording: Recording) -> None:
+    recording.arm(
+        *("skb-path", "bpftrace-latency", "perf-record", "ftrace-events"),
+        skb_path={"max_hops": 64},
+        bpftrace_latency={"max_packets": 2},
+        perf_record={"buffer_pages": 1},
+        ftrace_events={"buffer_kb": 8},
+    )
+    recording.gate("open")
+    recording.rr(2000)
+    recording.gate("close")
+    recording.stop()
+    assert len(recording.hops()) == 64
+    assert recording.losses("skb-path")["map_full"] > 1000
+    assert recording.losses("bpftrace-latency")["map_full"] > 1000
+    assert recording.losses("perf-record")["lost_samples"] > 0
+    assert recording.losses("perf-record")["lost_chunks"] > 0
+    assert recording.losses("ftrace-events")["overrun"] > 1000
+
+
+def test_kill_9_of_the_agent_leaves_no_tracer_and_no_trace_instance(recording: Recording) -> None:
+    recording.arm(*ALL)
+    assert [name for name in _instances() if recording.run in name]
+    recording.gate("open")
+    recording.agent.process.kill()
+    assert until(lambda: not marked(recording.run), 15)
+    assert not [name for name in _instances() if recording.run in name]
+
+
+def test_sweep_removes_an_instance_of_this_host_and_spares_its_neighbours(recording: Recording) -> None:
+    ours, theirs = (f"swarmscope.{recording.run}.{host}.ftrace-events" for host in ("n1", "n2"))
+
+    def make(root: Path | None) -> None:
+        assert root
+        for name in (ours, theirs):
+            (root / "instances" / name).mkdir()
+
+    def remove(root: Path | None) -> None:
+        assert root
+        for name in (ours, theirs):
+            if (root / "instances" / name).exists():
+                (root / "instances" / name).rmdir()
+
+    tracefs.with_mounted("tracefs", tracefs.TRACING, make)
+    try:
+        found = recording.agent("leftovers", active=[])["items"]
+        items = [item for item in found if item["run"] == recording.run]
+        assert [(item["kind"], item["id"]) for item in items] == [("instance", ours)]
+        stranger = {"kind": "instance", "id": theirs, "run": recording.run}
+        swept = recording.agent("sweep", items=[*items, stranger])
+        assert [item["id"] for item in swept["removed"]] == [ours]
+        assert [item["id"] for item in swept["kept"]] == [theirs]
+        assert theirs in _instances()
+    finally:
+        tracefs.with_mounted("tracefs", tracefs.TRACING, remove)
+
+
+def test_the_largest_packet_and_the_links_of_a_namespace_are_found(recording: Recording) -> None:
+    agent, pair = recording.agent, recording.pair
+    assert agent("mtu", address=SERVER, netns=pair.a, low=576, high=9000) == {"mtu": 1500}
+    assert agent("mtu", address=INNER_SERVER, netns=pair.a, low=576, high=9000) == {"mtu": 1450}
+    spaces = {space["path"]: space for space in agent("topology")["netns"]}
+    assert [link["ifname"] for link in spaces[pair.a]["links"]] == ["lo", "a0", "vx0"]
+    assert spaces[pair.a]["links"][2]["linkinfo"]["info_data"]["id"] == 42
+    assert spaces[pair.a]["inode"] == Path(pair.a).stat().st_ino
+
+
+def test_a_vxlan_packet_is_seen_arriving_although_another_program_has_the_port(recording: Recording) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as owner:
+        owner.bind(("127.0.0.1", 0))
+        port = owner.getsockname()[1]
+        asked = {"proto": "udp", "address": "127.0.0.1", "port": port, "token": "vxlan-token-1"}
+        waiting = recording.agent.ask("listen", timeout_s=10, **asked)
+        recording.agent.event("listening")
+        recording.agent("send", **{**asked, "proto": "vxlan"})
+        answer = recording.agent.answer(waiting)
+    assert answer == {"bound": False, "received": True, "via": "packet socket"}

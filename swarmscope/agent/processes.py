@@ -33,6 +33,16 @@ def alive(pid: int, started: int) -> bool:
     return start_time(pid) == started
 
 
+def same_pid_namespace(pid: int) -> bool:
+    """Whether a process lives in this PID namespace itself: those of namespaces below are seen too, as a
+    host's.
+    """
+    try:
+        return Path(f"/proc/{pid}/ns/pid").stat().st_ino == Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return False
+
+
 def environment(pid: int) -> dict[str, str]:
     """The environment a process was started with; empty where it cannot be read."""
     try:

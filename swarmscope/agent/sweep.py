@@ -3,7 +3,8 @@
 Scope: processes marked with the run in their environment, agents that nobody talks to any more, trace
 instances named after this host, run folders that were never packed (or packed more than ``KEEP_DAYS`` ago),
 stale locks. Only what carries our mark is listed; what belongs to an active run or to a live lock is left
-out. Of a kernel shared by several hosts, only instances with this host's name are touched.
+out. Other hosts on the same kernel, even ones with the same name in another lab, are left alone: an instance
+counts as this host's only when its run is in this host's ledger, a process only in this PID namespace.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ def leftovers(places: Places, host: str, active: list[str]) -> list[dict[str, An
     lock = locks.current(places.state)
     spared = {*active, *([lock["run"]] if lock else [])}
     items = _processes(places, spared, int(lock["pid"]) if lock else 0)
-    items += tracefs.with_mounted("tracefs", tracefs.TRACING, lambda root: _instances(root, host, spared))
+    items += tracefs.with_mounted(
+        "tracefs", tracefs.TRACING, lambda root: _instances(places, root, host, spared)
+    )
     items += _directories(places, spared)
     stale = locks.stale(places.state)
     if stale and stale[0]["run"] not in active:
@@ -57,7 +60,7 @@ def _processes(places: Places, spared: set[str], lock_pid: int) -> list[dict[str
     for pid in processes.all_pids():
         env = processes.environment(pid)
         started = processes.start_time(pid)
-        if pid == own or started is None:
+        if pid == own or started is None or not processes.same_pid_namespace(pid):
             continue
         run = env.get(processes.MARK, "")
         silent = (
@@ -89,13 +92,13 @@ def instance_run(name: str, host: str) -> str | None:
     return run if prefix == "swarmscope" and run and rest.startswith(f"{host}.") else None
 
 
-def _instances(root: Path | None, host: str, spared: set[str]) -> list[dict[str, Any]]:
+def _instances(places: Places, root: Path | None, host: str, spared: set[str]) -> list[dict[str, Any]]:
     if root is None or not (root / "instances").is_dir():
         return []
     items = []
     for entry in sorted((root / "instances").iterdir()):
         run = instance_run(entry.name, host)
-        if run and run not in spared:
+        if run and run not in spared and ledger.entries(places.state, run):
             items.append({"kind": "instance", "id": entry.name, "run": run, "detail": "trace instance"})
     return items
 
@@ -127,7 +130,7 @@ def _remove(places: Places, host: str, item: dict[str, Any]) -> str:
         pid, _, started = name.partition(":")
         return _end(int(pid), int(started), run)
     if kind == "instance":
-        if instance_run(name, host) != run:
+        if instance_run(name, host) != run or not ledger.entries(places.state, run):
             return "not an instance of this host and run"
         return tracefs.with_mounted("tracefs", tracefs.TRACING, lambda root: _remove_instance(root, name))
     if kind == "directory":

@@ -134,7 +134,8 @@ def open_connection(connection: FabricConnection, host: Host) -> None:
             _watch(connection)
             return
         except Exception as error:
-            connection.client.close()
+            with contextlib.suppress(EOFError, OSError):
+                connection.client.close()
             waited = time.monotonic() - started
             if attempt == ATTEMPTS or not _too_busy(error, waited):
                 raise _translate(error, connection, host) from error

@@ -213,9 +213,12 @@ class Engine:
             self._api.update_node(node_id, data["Version"]["Index"], spec)
 
     def remove_node(self, node_id: str) -> None:
-        """Remove the entry of a node that has left (it must be down)."""
+        """Remove the entry of a node whose engine has left.
+
+        With force, since a manager takes a node that left for ready until heartbeats are missed, some 15 s.
+        """
         with self._translated("removing a node entry"):
-            self._api.remove_node(node_id)
+            self._api.remove_node(node_id, force=True)
 
     def services(self) -> dict[str, dict[str, str]]:
         """Labels of every service by its name; managers only."""

@@ -166,7 +166,8 @@ class _RelayConnection(urllib3.connection.HTTPConnection):
                     f"no way to {self._path}: {_why(channel, greeting)}", hint=_hint(), host=self._remote.name
                 )
         except BaseException:
-            channel.close()
+            with contextlib.suppress(EOFError, OSError):
+                channel.close()
             raise
         self._opened()
         channel.settimeout(self.timeout if isinstance(self.timeout, int | float) else None)

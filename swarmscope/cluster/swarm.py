@@ -88,12 +88,14 @@ def _observe(remote: Remote, engine: Engine) -> HostState:
     swarm = engine.swarm_state()
     managing = swarm.control and bool(swarm.cluster_id)
     links = remote.run(Command.script('PATH="$PATH:/usr/sbin:/sbin" ip -j addr show'), check=True).stdout
+    data_mtu(links, advertise, host=host.name)  # the engine can listen only on an address of its own
+    mtu = data_mtu(links, data, host=host.name)
     return HostState(
         name=host.name,
         role="manager" if host.group == "managers" else "worker",
         advertise=advertise,
         data=data,
-        mtu=data_mtu(links, data, host=host.name),
+        mtu=mtu,
         swarm=swarm,
         nodes=engine.nodes() if managing else (),
         services=engine.services() if managing else {},
@@ -307,14 +309,8 @@ class _Applying:
         self._until(lambda: _gone(engine, step.network_id), step.host, f"removing network {step.name}")
 
     def _remove_node(self, step: RemoveNode) -> None:
-        engine = self._engines[step.host]
-        self._until(
-            lambda: any(n.id == step.node_id and n.state == "down" for n in engine.nodes()) or None,
-            step.name,
-            "being down in the manager's eyes",
-        )
         with contextlib.suppress(NotThere):
-            engine.remove_node(step.node_id)
+            self._engines[step.host].remove_node(step.node_id)
 
 
 def _gone(engine: Engine, network: str) -> bool | None:

@@ -19,8 +19,8 @@ def tracing_cost(plain: Sequence[float], traced: Sequence[float], *, name: str) 
 
 def unequal(baseline: Ratio | None, subject: Ratio | None, *, by: float) -> bool:
     """Whether the two costs surely differ: by more than ``by`` (relative) and with intervals apart."""
-    if baseline is None or subject is None:
-        return False
+    if baseline is None or subject is None or min(baseline.n, subject.n) < 3:
+        return False  # fewer than three trials have no interval to be apart
     apart = baseline.high < subject.low or subject.high < baseline.low
     ratio = subject.value / baseline.value
     return apart and max(ratio, 1 / ratio) > 1 + by

@@ -91,7 +91,7 @@ def _title(c: Comparison) -> Items:
     trials = min(c.baseline.plain_trials, c.subject.plain_trials)
     same = c.baseline.run == c.subject.run
     traffic = ", ".join(clean(t.traffic) for t in c.round_trips) or "no traffic"
-    kind = "interleaved trials" if same else "trials"
+    kind = ("interleaved " if same else "") + ("trial" if trials == 1 else "trials")
     items: list[Text | str] = [
         f"{c.subject.client} -> {c.subject.server}",
         f"{traffic}, {trials} {kind} each",

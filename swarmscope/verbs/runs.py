@@ -180,7 +180,7 @@ def show_plan(inventory: Inventory, playbook: Playbook, *, json: bool) -> None:
     console.show(f"on {hosts}; trials in order (B baseline, S subject, ' traced):\n{order}")
 
 
-@verb(help=HELP, positional=("run",))
+@verb(help=HELP)
 def collect(
     c: Any, run: str = store.LAST, inventory: str = "", timeout: float = 10.0, json: bool = False
 ) -> None:
@@ -208,7 +208,7 @@ def collect(
         console.show(f"{found.id}: nothing to fetch")
 
 
-@verb(help=HELP, positional=("run",))
+@verb(help=HELP)
 def compare(
     c: Any, run: str = store.LAST, other: str = "", arms: str = "baseline,subject", json: bool = False
 ) -> None:
@@ -232,7 +232,7 @@ def split_arms(arms: str) -> tuple[str, str]:
     return names[0], names[1]
 
 
-@verb(help=HELP, positional=("run",))
+@verb(help=HELP)
 def report(c: Any, run: str = store.LAST, json: bool = False) -> None:
     """The answer of a run on the terminal, and the page ``report.html`` in its directory."""
     del c

@@ -369,9 +369,21 @@ def test_sweep_removes_an_instance_of_this_host_and_spares_its_neighbours(record
             if (root / "instances" / name).exists():
                 (root / "instances" / name).rmdir()
 
+    def listed() -> list[dict[str, Any]]:
+        return [i for i in recording.agent("leftovers", active=[])["items"] if i["kind"] == "instance"]
+
     tracefs.with_mounted("tracefs", tracefs.TRACING, make)
     try:
-        found = recording.agent("leftovers", active=[])["items"]
+        # A host of the same name in another lab on this kernel: its run is not in our ledger.
+        assert listed() == []
+        assert (
+            recording.agent("sweep", items=[{"kind": "instance", "id": ours, "run": recording.run}])[
+                "removed"
+            ]
+            == []
+        )
+        recording.agent("kallsyms", run=recording.run)
+        found = listed()
         items = [item for item in found if item["run"] == recording.run]
         assert [(item["kind"], item["id"]) for item in items] == [("instance", ours)]
         stranger = {"kind": "instance", "id": theirs, "run": recording.run}

@@ -359,7 +359,11 @@ def test_an_agent_that_hangs_is_a_leftover_and_one_that_is_spoken_to_is_not(
     start: START, tmp_path: Path
 ) -> None:
     hanging, agent = start("--idle", "600", beats=False), start()
-    pids = lambda: [int(i["id"].split(":")[0]) for i in agent("leftovers", active=[])["items"]]  # noqa: E731
+
+    def pids() -> list[int]:
+        found = agent("leftovers", active=[])["items"]
+        return [int(item["id"].split(":")[0]) for item in found if item["kind"] == "process"]
+
     assert hanging.hello["pid"] not in pids()
     old = time.time() - 60
     os.utime(tmp_path / "state" / "agents" / str(hanging.hello["pid"]), (old, old))

@@ -116,3 +116,5 @@ def test_tracing_costs_are_unequal_only_where_their_intervals_part() -> None:
     assert not unequal(cheap, cheap, by=0.1)
     assert not unequal(cheap, vague, by=0.1)
     assert not unequal(cheap, None, by=0.1)
+    once = tracing_cost([100.0], [120.0], name="a"), tracing_cost([100.0], [150.0], name="b")
+    assert not unequal(*once, by=0.1)

@@ -96,9 +96,18 @@ def test_one_trial_gives_no_interval() -> None:
 
 @pytest.mark.parametrize(
     ("ns", "words"),
-    [(0, "0 ns"), (850, "850 ns"), (999.9, "1.00 us"), (61_040, "61.0 us"), (111_240, "111 us"), (1.2e6, "1.20 ms"),
-     (-162, "-162 ns"), (3.5e9, "3.50 s"), (999_900, "1.00 ms")],
-)  # fmt: skip
+    [
+        (0, "0 ns"),
+        (850, "850 ns"),
+        (999.9, "1.00 us"),
+        (61_040, "61.0 us"),
+        (111_240, "111 us"),
+        (1.2e6, "1.20 ms"),
+        (-162, "-162 ns"),
+        (3.5e9, "3.50 s"),
+        (999_900, "1.00 ms"),
+    ],
+)
 def test_durations_have_three_digits(ns: float, words: str) -> None:
     assert wording.duration(ns) == words
 

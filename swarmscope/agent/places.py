@@ -41,7 +41,9 @@ class Places:
             # followed.
             if folder.is_symlink() or stat.st_uid != os.geteuid():
                 raise AgentError(
-                    "failed", f"{folder} belongs to another user", hint=f"look at it and remove {folder}"
+                    "failed",
+                    f"{folder} belongs to another user",
+                    hint="run the agent with sudo; as root, see who made it",
                 )
 
     def run(self, run: str) -> Path:

@@ -188,7 +188,7 @@ class _Applying:
             engine = self._engines[step.host]
             if isinstance(step, LabelNode):
                 self._progress(step.host, str(step))
-                self._label(self._any_manager(), step.node_id, step.host, bridge=False)
+                self._label(self._any_manager(), step.node_id, step.host, bridge=step.bridge)
             elif isinstance(step, RemoveNetwork):
                 self._remove_network(step)
             elif isinstance(step, CreateNetwork):
@@ -200,7 +200,7 @@ class _Applying:
     def _init(self, step: InitSwarm) -> None:
         self._progress(step.host, str(step))
         engine = self._engines[step.host]
-        labels = {LABEL_SWARM: self._name}
+        labels = {LABEL_SWARM: self._name, **({LABEL_BRIDGE: "made"} if step.bridge else {})}
         node_id = engine.init_swarm(advertise=step.advertise, data_path=step.data, labels=labels)
         self._label(engine, node_id, step.host, bridge=step.bridge)
 

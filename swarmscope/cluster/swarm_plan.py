@@ -203,7 +203,8 @@ def _members(states: Sequence[HostState], via: HostState, name: str) -> tuple[li
                 f"{state.name}: advertises {state.swarm.node_addr}, the inventory wants {state.advertise}"
             )
         if entry.labels.get(LABEL_SWARM) != name or entry.labels.get(LABEL_HOST) != state.name:
-            labels.append(LabelNode(state.name, entry.id))
+            bridge = state is via and via.swarm.labels.get(LABEL_BRIDGE) == "made"
+            labels.append(LabelNode(state.name, entry.id, bridge=bridge))
     return refusals, labels
 
 

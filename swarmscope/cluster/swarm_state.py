@@ -15,7 +15,10 @@ from swarmscope.cluster.engine_objects import Container, Network, Node, SwarmSta
 LABEL_HOST = "io.swarmscope.host"
 """On a node: the name of its host in the inventory."""
 LABEL_BRIDGE = "io.swarmscope.docker_gwbridge"
-"""On a node: ``made`` where the engine made its gateway bridge because we made it join."""
+"""On a node: ``made`` where the engine made its gateway bridge because we made it join.
+
+On the swarm's spec as well, for the first manager: a controller killed between init and label finds it there.
+"""
 GATEWAY_BRIDGE = "docker_gwbridge"
 
 Role = Literal["manager", "worker"]
@@ -74,10 +77,11 @@ class JoinSwarm:
 
 @dataclass(frozen=True, slots=True)
 class LabelNode:
-    """Label a node that joined without getting its label."""
+    """Label a node that joined without getting its label. ``bridge`` as it would have been then."""
 
     host: str
     node_id: str
+    bridge: bool = False
 
     def __str__(self) -> str:
         return f"label node {self.node_id}"

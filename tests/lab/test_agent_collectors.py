@@ -5,78 +5,26 @@ Two network namespaces of their own joined by veth, with a VXLAN tunnel over it;
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import os
 import re
 import shutil
 import socket
-import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from agent_recording import CLIENT, INNER_SERVER, SENT, SERVER, Pair, Recording, instances
 from driving_agent import AgentProcess, agents, marked, until
 
-from swarmscope import collectors
 from swarmscope.agent import tracefs
 
 START = Callable[..., AgentProcess]
-SHIPPED = Path(collectors.__file__).parents[1] / "collectors"
 ALL = ("bpftrace-latency", "ftrace-events", "perf-record", "perf-stat", "skb-path")
-CLIENT, SERVER = "198.18.77.1", "198.18.77.2"
-INNER_CLIENT, INNER_SERVER = "10.88.77.1", "10.88.77.2"
 QUEUE, XMIT, RECEIVE, RX, CONSUME, KFREE = 1, 2, 3, 4, 6, 7
-SENT = 20
-
-
-class Pair:
-    """Two namespaces ``a`` and ``b``: veth devices a0 and b0, VXLAN devices vx0 in both."""
-
-    def __init__(self) -> None:
-        self.names = [f"agtest{os.getpid()}{side}" for side in "ab"]
-        for name in self.names:
-            _ip("netns", "add", name)
-            _ip("-n", name, "link", "set", "lo", "up")
-        a, b = self.names
-        _ip("link", "add", "a0", "netns", a, "type", "veth", "peer", "name", "b0", "netns", b)
-        for name, dev, own, peer, inner in (
-            (a, "a0", CLIENT, SERVER, INNER_CLIENT),
-            (b, "b0", SERVER, CLIENT, INNER_SERVER),
-        ):
-            _ip("-n", name, "addr", "add", f"{own}/24", "dev", dev)
-            _ip("-n", name, "link", "set", dev, "up")
-            tunnel = [
-                "vx0",
-                "type",
-                "vxlan",
-                "id",
-                "42",
-                "local",
-                own,
-                "remote",
-                peer,
-                "dstport",
-                "4789",
-                "dev",
-                dev,
-            ]
-            _ip("-n", name, "link", "add", *tunnel)
-            _ip("-n", name, "addr", "add", f"{inner}/24", "dev", "vx0")
-            _ip("-n", name, "link", "set", "vx0", "up")
-        self.a, self.b = (f"/run/netns/{name}" for name in self.names)
-
-    def remove(self) -> None:
-        for name in self.names:
-            subprocess.run(["ip", "netns", "del", name], check=False)
-
-
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True)
 
 
 @pytest.fixture(scope="module")
@@ -97,101 +45,6 @@ def start(tmp_path: Path) -> Iterator[START]:
         yield starter
 
 
-class Recording:
-    """One agent with collectors armed; a context that stops and reads what they wrote."""
-
-    def __init__(self, agent: AgentProcess, pair: Pair, folder: Path) -> None:
-        self.agent, self.pair = agent, pair
-        self.run = f"20261121-070000-t{time.monotonic_ns() % 10**9}-{os.urandom(2).hex()}"
-        self.folder = folder / "data" / self.run
-        self.facts = agent("facts")
-        where = {"run": self.run, "netns": pair.b, "address": SERVER}
-        self.port = agent("rr_serve", transport="tcp", size=64, **where)["port"]
-        self.gated: list[str] = []
-
-    def arm(self, *names: str, **options: dict[str, Any]) -> None:
-        shipped = collectors.load_all([SHIPPED])
-        specs = []
-        for name in names:
-            collector = shipped[name]
-            recorder = f"{name}.baseline" if collector.per_arm else name
-            for reason in collectors.missing(collector, self.facts):
-                pytest.skip(f"{name} needs {reason}")
-            context = self._context(recorder, "baseline" if collector.per_arm else "")
-            chosen = options.get(name.replace("-", "_"), {})
-            spec = collectors.render(collector, options=chosen, context=context)
-            spec.pop("described")
-            specs.append(spec)
-        self.agent("lock", run=self.run, holder="test", ttl_s=120)
-        self.agent("arm", run=self.run, recorders=specs, deadline_s=100)
-        self.gated = [spec["id"] for spec in specs if spec["gate"]]
-
-    def _context(self, recorder: str, arm: str) -> dict[str, Any]:
-        u32 = lambda a: int.from_bytes(ipaddress.ip_address(a).packed, sys.byteorder)  # noqa: E731
-        arms = [("baseline", "host", CLIENT, SERVER), ("subject", "overlay", INNER_CLIENT, INNER_SERVER)]
-        flows = [
-            {
-                "arm": arm,
-                "mode": mode,
-                "client": c,
-                "server": s,
-                "client_u32": u32(c),
-                "server_u32": u32(s),
-                "ports": [self.port],
-            }
-            for arm, mode, c, s in arms
-        ]
-        version = self.facts["tools"]["bpftrace"]["version"].split(".")
-        return {
-            "run": self.run,
-            "host": "n1",
-            "recorder": recorder,
-            "arm": arm,
-            "instance": f"swarmscope.{self.run}.n1.{recorder}",
-            "deadline_s": 100,
-            "tools": self.facts["tools"],
-            "bpftrace": [int(version[0]), int(version[1])],
-            "byteorder": sys.byteorder,
-            "tracefs": self.facts["tracefs"],
-            "tracepoints": self.facts["tracepoints"],
-            "flow": {"arms": flows, "vxlan_port": 4789},
-        }
-
-    def gate(self, action: str) -> None:
-        self.agent("gate", recorders=self.gated, action=action, at=None)
-
-    def ping(self, count: int = SENT, address: str = SERVER) -> dict[str, Any]:
-        asked = {"run": self.run, "netns": self.pair.a, "address": address, "count": count, "size": 56}
-        result = self.agent("ping", interval_us=1000, timeout_s=20, **asked)
-        assert result["received"] == count
-        return result
-
-    def rr(self, count: int) -> dict[str, Any]:
-        asked = {"run": self.run, "netns": self.pair.a, "address": SERVER, "port": self.port}
-        return self.agent("rr", transport="tcp", size=64, count=count, timeout_s=20, **asked)
-
-    def stop(self) -> None:
-        for report in self.agent("stop", recorders=None)["recorders"]:
-            assert report["exit"] in (0, -2, 130), report
-            assert report.get("after_exit", 0) == 0, report
-
-    def text(self, name: str) -> str:
-        return (self.folder / name).read_text()
-
-    def losses(self, recorder: str) -> dict[str, int]:
-        found: dict[str, int] = json.loads(self.text(f"{recorder}/losses.json"))
-        return found
-
-    def hops(self) -> list[tuple[int, list[Any]]]:
-        """``(ns, [event, netns, ifindex, len, offset, 10 words, dev])`` in order of time."""
-        found = []
-        for line in self.text("skb-path/hops.json").splitlines():
-            message = json.loads(line)
-            if message["type"] == "map" and "@hop" in message["data"]:
-                found += [(int(key.split(",")[0]), value) for key, value in message["data"]["@hop"].items()]
-        return sorted(found, key=lambda hop: hop[0])
-
-
 @pytest.fixture
 def recording(start: START, pair: Pair, tmp_path: Path) -> Iterator[Recording]:
     made = Recording(start(), pair, tmp_path)
@@ -200,15 +53,7 @@ def recording(start: START, pair: Pair, tmp_path: Path) -> Iterator[Recording]:
     yield made
     made.agent.end()
     assert until(lambda: not marked(made.run))
-    assert not [name for name in _instances() if made.run in name]
-
-
-def _instances() -> list[str]:
-    return tracefs.with_mounted(
-        "tracefs",
-        tracefs.TRACING,
-        lambda root: [entry.name for entry in (root / "instances").iterdir()] if root else [],
-    )
+    assert not [name for name in instances() if made.run in name]
 
 
 def test_skb_path_has_every_hop_of_every_packet_and_nothing_while_its_gate_is_closed(
@@ -348,11 +193,11 @@ def test_what_does_not_fit_is_counted_as_lost(recording: Recording) -> None:
 
 def test_kill_9_of_the_agent_leaves_no_tracer_and_no_trace_instance(recording: Recording) -> None:
     recording.arm(*ALL)
-    assert [name for name in _instances() if recording.run in name]
+    assert [name for name in instances() if recording.run in name]
     recording.gate("open")
     recording.agent.process.kill()
     assert until(lambda: not marked(recording.run), 15)
-    assert not [name for name in _instances() if recording.run in name]
+    assert not [name for name in instances() if recording.run in name]
 
 
 def test_sweep_removes_an_instance_of_this_host_and_spares_its_neighbours(recording: Recording) -> None:
@@ -390,7 +235,7 @@ def test_sweep_removes_an_instance_of_this_host_and_spares_its_neighbours(record
         swept = recording.agent("sweep", items=[*items, stranger])
         assert [item["id"] for item in swept["removed"]] == [ours]
         assert [item["id"] for item in swept["kept"]] == [theirs]
-        assert theirs in _instances()
+        assert theirs in instances()
     finally:
         tracefs.with_mounted("tracefs", tracefs.TRACING, remove)
 

@@ -12,8 +12,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ class Ground:
 
     path: Path
     lab: str
+    netns: set[int] = field(default_factory=set)
+    """Inodes of the hosts' network namespaces."""
 
     @property
     def inventory(self) -> Path:
@@ -67,6 +69,10 @@ class Ground:
         newest = sorted((self.path / "runs").iterdir())[-1]
         return json.loads((newest / "run.json").read_text())
 
+    def traces_left(self) -> list[str]:
+        runs = self.path / "runs"
+        return traces_left(self.netns, [run.name for run in runs.iterdir()] if runs.is_dir() else [])
+
     def short(self) -> str:
         path = self.path / "short.yml"
         path.write_text(SHORT)
@@ -79,6 +85,8 @@ def ground(tmp_path_factory: pytest.TempPathFactory, labs: Labs) -> Iterator[Gro
     ground = Ground(tmp_path_factory.mktemp("runs"), unique_name())
     try:
         ground.run("lab-up", "--hosts", "4", "--name", ground.lab)
+        [status] = json.loads(ground.run("lab-status", "--name", ground.lab, "--json")[0])
+        ground.netns.update(Path("/run/netns", host["netns"]).stat().st_ino for host in status["hosts"])
         yield ground
     finally:
         ground.run("lab-down", "--name", ground.lab)
@@ -203,7 +211,7 @@ def test_a_host_lost_in_the_middle_leaves_the_rest_and_can_be_fetched_later(swar
         cable.heal()
         swarm.run("collect", "--inventory", str(cable.inventory))
     assert swarm.last_run()["missing"] == []
-    assert traces_left() == []
+    assert swarm.traces_left() == []
 
 
 @pytest.mark.parametrize("phase", ["warm-up", "plain trials", "traced trials", "stopping the recorders"])
@@ -212,7 +220,7 @@ def test_a_killed_controller_leaves_nothing_behind(swarm: Ground, phase: str) ->
     wait_for(process, phase)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=30)
-    eventually(lambda: traces_left() == [], within_s=25)
+    nothing_left_within(swarm, 25)
 
 
 def test_the_next_run_works_after_killed_ones(swarm: Ground) -> None:
@@ -237,7 +245,7 @@ def test_ctrl_c_stops_fetches_and_says_interrupted(swarm: Ground) -> None:
     assert record["state"] == "interrupted"
     run = swarm.path / "runs" / record["id"]
     assert list((run / "raw" / "n1" / "perf-record").iterdir())
-    assert traces_left() == []
+    assert swarm.traces_left() == []
 
 
 def test_a_second_run_is_told_who_holds_the_host(swarm: Ground) -> None:
@@ -254,7 +262,7 @@ def test_swarm_down_and_lab_down_leave_nothing(swarm: Ground) -> None:
     swarm.run("sweep")
     swarm.run("swarm-down")
     swarm.run("lab-down", "--name", swarm.lab)
-    assert traces_left() == []
+    assert swarm.traces_left() == []
     assert not (swarm.path / ".lab" / swarm.lab).exists()
     netns = subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
     assert swarm.lab not in netns
@@ -283,8 +291,8 @@ def wait_for(process: subprocess.Popen[str], text: str, *, within_s: float = 60)
     raise AssertionError(f"never said {text!r}:\n{''.join(seen)}")
 
 
-def eventually(holds: Callable[[], bool], *, within_s: float) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, f"still there: {traces_left()}"
+def nothing_left_within(ground: Ground, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while left := ground.traces_left():
+        assert time.monotonic() < deadline, f"still there: {left}"
         time.sleep(0.3)

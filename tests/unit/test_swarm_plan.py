@@ -10,7 +10,7 @@ import pytest
 from swarmscope.cluster.engine_objects import Attachment, Container, Network, Node, SwarmState
 from swarmscope.cluster.networks import data_mtu
 from swarmscope.cluster.swarm_plan import plan_down, plan_leave, plan_up
-from swarmscope.cluster.swarm_state import LABEL_BRIDGE, LABEL_HOST, HostState
+from swarmscope.cluster.swarm_state import LABEL_BRIDGE, LABEL_HOST, HostState, LabelNode
 from swarmscope.errors import PreflightFailed, Refused, UsageError
 from swarmscope.model import LABEL_RUN, LABEL_SWARM, NetworkSpec
 
@@ -107,6 +107,13 @@ class TestUp:
         bare = replace(node(2), labels={})
         states = [manager(nodes=(node(1, "manager"), bare), networks=(INGRESS, OVERLAY)), worker(2)]
         assert lines(plan_up(states, name=NAME, network=SPEC)) == ["n2: label node id2"]
+
+    def test_a_first_manager_that_lost_its_label_still_knows_whose_its_bridge_is(self) -> None:
+        bare = replace(node(1, "manager"), labels={})
+        via = manager(nodes=(bare,))
+        via = replace(via, swarm=replace(via.swarm, labels={**OURS, LABEL_BRIDGE: "made"}))
+        (step,) = plan_up([via], name=NAME, network=None).steps
+        assert step == LabelNode("n1", "id1", bridge=True)
 
     def test_the_bridge_is_ours_only_where_there_was_none(self) -> None:
         bridge = Network("b", "docker_gwbridge", "bridge", "local", "", 0, 0, False, False, {})

@@ -83,6 +83,10 @@ class AgentProcess:
         self.process.stdin.flush()
         return number
 
+    def has_answered(self, number: int) -> bool:
+        with self._changed:
+            return number in self._answers
+
     def answer(self, number: int, timeout: float = 90) -> dict[str, Any]:
         with self._changed:
             assert self._changed.wait_for(lambda: number in self._answers, timeout), (

@@ -8,6 +8,7 @@ processes it started, also after ``kill -9``. Instances made through it live in 
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 from pathlib import Path
 from typing import Callable, TypeVar
@@ -85,7 +86,8 @@ def tracepoints(root: Path) -> list[str]:
 
 def instances_work(root: Path) -> bool:
     """Whether a trace instance can be made: makes one and removes it."""
-    probe = root / "instances" / f"swarmscope.probe.{os.getpid()}"
+    # Not the pid: hosts in PID namespaces of one kernel share pids, and would collide here.
+    probe = root / "instances" / f"swarmscope.probe.{secrets.token_hex(4)}"
     try:
         probe.mkdir()
     except OSError:

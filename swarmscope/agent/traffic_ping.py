@@ -2,11 +2,13 @@
 
 Scope: iputils ping, IPv4 and IPv6. Its times have 1 us resolution below 1 ms, 10 us below 10 ms, 0.1 ms below
 100 ms. Output read: ``64 bytes from 198.18.0.2: icmp_seq=1 ttl=64 time=0.061 ms`` and the statistics line.
+As root its socket is raw in every namespace (see ``_as_elsewhere``); another user has no choice.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
 import subprocess
 import time
@@ -20,6 +22,10 @@ _REPLY = re.compile(r"icmp_seq=(\d+) .*?time=([0-9.]+) ms(?P<again> \(DUP!\))?")
 _STATISTICS = re.compile(r"^(\d+) packets transmitted, (\d+) received", re.MULTILINE)
 MAX_COUNT = 65535
 """Sequence numbers are 16 bits: more would repeat within one trial."""
+GID_OUTSIDE_ANY_RANGE = 4294967294
+"""A group that no net.ipv4.ping_group_range can hold: the kernel ends ranges at 2147483647 (GID_T_MAX of
+net/ipv4/sysctl_net_ipv4.c).
+"""
 
 
 def parse(text: str) -> tuple[int, list[list[int]], int]:
@@ -86,13 +92,33 @@ def _run(argv: list[str], run: str, timeout_s: float) -> tuple[int, int, int, st
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout_s,
-            preexec_fn=libc.end_with_parent,
+            preexec_fn=_as_elsewhere,
             start_new_session=True,
         )
     except FileNotFoundError:
         raise AgentError("missing", "no ping on this host", hint="install iputils-ping") from None
     except subprocess.TimeoutExpired:
         raise AgentError("timeout", f"{' '.join(argv)} did not end in {timeout_s:g} s") from None
+    except subprocess.SubprocessError as error:
+        raise AgentError(
+            "failed",
+            f"ping cannot run as group {GID_OUTSIDE_ANY_RANGE}: {error}",
+            hint="run the agent outside user namespaces: pings of both arms must use the same kind of socket",
+        ) from error
     end = time.monotonic_ns()
     out = result.stdout.decode(errors="replace")
     return start, end, result.returncode, out, result.stderr.decode(errors="replace")
+
+
+def _as_elsewhere() -> None:
+    """Between fork and exec: end with the agent, and give ping the same kind of socket in every namespace.
+
+    iputils takes a datagram socket (SOCK_DGRAM, IPPROTO_ICMP) where ping_group_range allows its group, and a
+    raw one elsewhere. Docker allows all groups in a container, and a host often none, so ping itself would
+    bring functions (ping_v4_sendmsg for raw_sendmsg) that the network did not. A group outside every range
+    has it fall back to raw, which root may open, everywhere.
+    """
+    libc.end_with_parent()
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(GID_OUTSIDE_ANY_RANGE)

@@ -6,6 +6,7 @@ run and errors with the right exit code: unreachable at start, lost in the middl
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ from swarmscope.cluster.agents import Agents
 from swarmscope.cluster.fleet import Fleet
 from swarmscope.errors import (
     HostLost,
-    HostUnreachable,
     Interrupted,
+    LockHeld,
     PartialResult,
     SwarmscopeError,
     UsageError,
@@ -107,6 +108,11 @@ def _conduct(session: Session, run: Run, fleet: Fleet, agents: Agents) -> None:
         session.salvage("partial")
         raise partial(run, record.data["missing"] or [error.host]) from error
     except SwarmscopeError as error:
+        if not record.data["trials"]:
+            # Nothing was measured: what is not there cannot be taken for the last run.
+            session.close()
+            shutil.rmtree(run.path)
+            raise
         record.note(str(error))
         session.salvage("failed")
         raise
@@ -129,7 +135,9 @@ def fetch(
         lambda remote: pull.pull_host(run, fleet.inventory.host(remote.name), fleet, agents), hosts=live
     )
     for outcome in outcomes.failed:
-        watcher.warn(f"{outcome.host}: {outcome.error}")
+        if isinstance(outcome.error, LockHeld):
+            raise outcome.error
+        watcher.warn(str(outcome.error))
     pulled = list(outcomes.values.values())
     for entry in pulled:
         watcher.host(entry.host, f"fetched {entry.fetched} files, {entry.bytes / 1e6:.1f} MB")
@@ -172,6 +180,3 @@ def collect(
         raise partial(run, missing)
     watcher.phase(f"fetched in {time.monotonic() - started:.1f} s")
     return pulled
-
-
-__all__ = ["HostUnreachable", "Limits", "check_playbook", "collect", "everyone", "fetch", "partial", "trace"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from swarmscope import store
+from swarmscope.capture.record import whoami
 from swarmscope.cluster.agents import Agents
 from swarmscope.cluster.fleet import Fleet
 from swarmscope.errors import RemoteFailed
@@ -20,6 +21,8 @@ from swarmscope.model import Host
 from swarmscope.store import Run, checksum
 
 MANIFEST = "manifest.json"
+LOCK_S = 1800
+"""How long a pull may hold a host; it gives the host back as soon as it is done, or dead."""
 
 
 def remote_folder(run_id: str) -> str:
@@ -62,9 +65,11 @@ def outstanding(run: Run, hosts: Sequence[str]) -> list[str]:
 def pull_host(run: Run, host: Host, fleet: Fleet, agents: Agents) -> Pulled:
     """Fetch one host's artifacts; ``RemoteFailed`` where a file arrives damaged twice.
 
-    A run whose agent could not pack it any more (the host was lost) is packed now.
+    A run whose agent could not pack it any more (the host was lost) is packed now. The host is locked
+    meanwhile: ``LockHeld`` where that very run, or another one, is still going on there.
     """
     link = agents.links[host.name]
+    link.call("lock", run=run.id, holder=f"{whoami()}, collecting", ttl_s=LOCK_S)
     manifest = link.call("pack", run=run.id, timeout=300)
     if not manifest["files"] and run.read()["recorders"].get(host.name):
         raise RemoteFailed(
@@ -93,6 +98,7 @@ def pull_host(run: Run, host: Host, fleet: Fleet, agents: Agents) -> Pulled:
                 )
     store.write_json(run.raw(host.name) / MANIFEST, manifest)
     link.call("discard", run=run.id)
+    link.call("unlock", run=run.id)
     return Pulled(host.name, len(wanting), size, len(manifest["files"]) - len(wanting))
 
 

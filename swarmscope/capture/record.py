@@ -27,6 +27,11 @@ from swarmscope.probes import Interval
 State = Literal["planned", "running", "recorded", "collected", "partial", "interrupted", "failed"]
 
 
+def whoami() -> str:
+    """What another run is told about who holds a host."""
+    return f"{getpass.getuser()}@{socket.gethostname()}, pid {os.getpid()}"
+
+
 def describe_inventory(inventory: Inventory) -> dict[str, Any]:
     """What the offline side needs of the inventory, and the path that ``collect`` reads it from again."""
     return {
@@ -59,7 +64,7 @@ class RunRecord:
             "version": __version__,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "command": list(command),
-            "holder": f"{getpass.getuser()}@{socket.gethostname()}, pid {os.getpid()}",
+            "holder": whoami(),
             "playbook": to_dict(playbook),
             "inventory": describe_inventory(inventory),
             "kernels": {},

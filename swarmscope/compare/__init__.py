@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from swarmscope.compare import counts, ladder, latency, packets, path, stacks, stages, verdict
+from swarmscope.compare import counts, histograms, ladder, latency, packets, path, stacks, stages, verdict
 from swarmscope.compare.result import Arm, Comparison, Loss
 from swarmscope.compare.side import Side
 
@@ -49,6 +49,10 @@ def compare_sides(baseline: Side, subject: Side) -> Comparison:
     trips = latency.round_trips(baseline, subject)
     ladders = (*ladder.ladders(base, table, arm="baseline"), *ladder.ladders(subj, table, arm="subject"))
     losses = _losses(baseline, subject)
+    expected = (
+        *stacks.expected(baseline, seen[0], table, arm="baseline"),
+        *stacks.expected(subject, seen[1], table, arm="subject"),
+    )
     evidence = verdict.Evidence(
         baseline, subject, (base.tally, subj.tally), trips, ladders, losses, differences
     )
@@ -62,15 +66,13 @@ def compare_sides(baseline: Side, subject: Side) -> Comparison:
         count_differences=differences,
         system_counts=counts.system_counts(baseline, subject),
         stack_source=stacks.SOURCE if one.functions or other.functions else "",
-        functions=stacks.functions(one, other, table),
-        expected=(
-            *stacks.expected(baseline, seen[0], table, arm="baseline"),
-            *stacks.expected(subject, seen[1], table, arm="subject"),
-        ),
+        functions=stacks.known(stacks.functions(one, other, table), expected, table),
+        expected=expected,
         aliases=aliases,
         stacks=(*seen[0].stacks, *seen[1].stacks),
         paths=(*path.paths(baseline, base, arm="baseline"), *path.paths(subject, subj, arm="subject")),
         ladders=ladders,
+        kernel_times=histograms.kernel_times(baseline, subject, table),
         losses=losses,
         start_skew_ns=(subject.run.get("window") or {}).get("skew_ns"),
     )

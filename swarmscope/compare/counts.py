@@ -19,6 +19,8 @@ from swarmscope.compare.side import Side
 
 PREFERRED = ("ftrace-events", "perf-record")
 HOPS = "skb-path"
+FAMILIAR = ("net_dev_queue", "net_dev_start_xmit", "net_dev_xmit", "netif_receive_skb", "netif_rx")
+"""Events listed first, in this order: the stations of a packet that people know."""
 TOLERANCE = 0.02
 """Two collectors agree where their counts per packet are within 2 % or 0.02 of each other."""
 
@@ -47,7 +49,7 @@ def collectors_with_events(side: Side) -> list[str]:
 def event_counts(
     baseline: tuple[Side, Followed], subject: tuple[Side, Followed]
 ) -> tuple[str, tuple[EventCount, ...], tuple[str, ...]]:
-    """Source, counts (those that differ most first) and disagreements between collectors in words."""
+    """Source, counts (familiar events, then those that differ most) and disagreements between collectors in words."""
     others = set(collectors_with_events(subject[0]))
     shared = [c for c in collectors_with_events(baseline[0]) if c in others]
     source = shared[0] if shared else HOPS
@@ -56,12 +58,18 @@ def event_counts(
         EventCount(event, *_flat(base.get(event, (0.0, 0.0)), subj.get(event, (0.0, 0.0))))
         for event in sorted(set(base) | set(subj))
     ]
-    rows.sort(key=lambda r: (-abs(r.subject - r.baseline), -max(r.subject, r.baseline), r.event))
+    rows.sort(key=_order)
     differences: list[str] = []
     for other in (*shared[1:], HOPS) if shared else ():
         for arm, (side, followed), mine in (("baseline", baseline, base), ("subject", subject, subj)):
             differences += _disagreements(arm, source, mine, other, per_packet(side, followed, other))
     return source if rows else "", tuple(rows), tuple(differences)
+
+
+def _order(row: EventCount) -> tuple[int, float, float, str]:
+    bare = row.event.rpartition(":")[2]
+    place = FAMILIAR.index(bare) if bare in FAMILIAR else len(FAMILIAR)
+    return place, -abs(row.subject - row.baseline), -max(row.subject, row.baseline), row.event
 
 
 def _flat(base: tuple[float, float], subj: tuple[float, float]) -> tuple[float, float, float, float]:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from swarmscope.errors import UsageError
 
-FORMAT = 1
+FORMAT = 2
 
 Level = Literal["comparable", "comparable with care", "not comparable"]
 FunctionState = Literal["added", "gone", "changed", "common", "background"]
@@ -133,6 +133,8 @@ class Function:
     """Mean first position on the path (event order, depth) in the arm that has it most; orders lists."""
     raw: tuple[str, ...]
     """Names as the tools printed them, where they differ from ``symbol``."""
+    known_as: str = ""
+    """The name under which the mode is known to cross it, where ``symbol`` is another name of that function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,55 @@ class Ladder:
 
 
 @dataclass(frozen=True, slots=True)
+class Bucket:
+    """Steps that took from ``low`` (inclusive) to ``high`` (exclusive) ns."""
+
+    low: int
+    high: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """A quantile (ns) interpolated within its bucket; all that is known is that it is in [low, high)."""
+
+    value: float
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Times of the single steps of one stage; a packet may make several, as one at each of its queues."""
+
+    stage: str
+    count: int
+    per_packet: float
+    """Steps per one-way packet sent; 0 where the packets could not be counted."""
+    median: Bounded
+    p90: Bounded
+    p99: Bounded
+    buckets: tuple[Bucket, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTimes:
+    """Stage times of all packets of the window, counted in the kernel; traced times, the wire left out."""
+
+    arm: str
+    """``baseline``, ``subject``, or ``both`` of one run where the kernel could not tell them apart."""
+    pooled: bool
+    """Whether the run's arms have the same addresses: the counts then are of both arms."""
+    packets: int
+    """One-way packets that left an endpoint."""
+    reused: int
+    """Steps left out: two packets at one address, the first freed without an event."""
+    unplaced: int
+    """Steps left out: at a device that no topology knows."""
+    stages: tuple[StageTimes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Loss:
     """Something a recorder could not keep."""
 
@@ -276,6 +327,8 @@ class Comparison:
     stacks: tuple[Stack, ...]
     paths: tuple[Path, ...]
     ladders: tuple[Ladder, ...]
+    kernel_times: tuple[KernelTimes, ...]
+    """Empty where ``bpftrace-latency`` did not run."""
     losses: tuple[Loss, ...]
     start_skew_ns: int | None
     format: int = FORMAT

@@ -16,7 +16,7 @@ event fires is never seen; ``expected`` says so with one of four states.
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -197,6 +197,17 @@ def _expected(
         "not observed",
         "no event fires under it, or its frame is a tail call" if kernels else "symbols unknown",
     )
+
+
+def known(found: tuple[Function, ...], wanted: tuple[Expected, ...], stages: Table) -> tuple[Function, ...]:
+    """``found`` with the expected name beside each function that was only seen under another one."""
+    symbols = {function.symbol for function in found}
+    names: dict[str, str] = {}
+    for one in wanted:
+        alias = stages.renamed(one.symbol, symbols) if one.state == "renamed" else None
+        if alias is not None and one.symbol not in symbols:
+            names[alias.new if alias.old == one.symbol else alias.old] = one.symbol
+    return tuple(replace(f, known_as=names[f.symbol]) if f.symbol in names else f for f in found)
 
 
 def unify(

@@ -199,22 +199,22 @@ def _short(value: Any) -> str:
 
 
 def _trials(e: Evidence) -> Iterator[Reason]:
+    by_count: dict[int, list[str]] = {}
     for trip in e.round_trips:
         fewest = min(len(trip.baseline.medians), len(trip.subject.medians))
+        by_count.setdefault(fewest, []).append(trip.traffic)
+    for fewest, traffics in sorted(by_count.items()):
+        what = f"{', '.join(traffics)}: {_trials_of(fewest)} per arm"
         if 0 < fewest < FEW_TRIALS:
-            yield Reason(
-                "stop", f"{trip.traffic}: {_trials_of(fewest)} per arm, an interval needs 3", (TIMES,)
-            )
+            yield Reason("stop", f"{what}, an interval needs {FEW_TRIALS}", (TIMES,))
         elif 0 < fewest < MANY_TRIALS:
-            yield Reason(
-                "care", f"{trip.traffic}: {_trials_of(fewest)} per arm, 10 make a sound interval", (TIMES,)
-            )
+            yield Reason("care", f"{what}, {MANY_TRIALS} make a sound interval", (TIMES,))
     for name, side in e.sides:
         traced = side.trials("traced").height
         if 0 < traced < 2:
             yield Reason(
                 "care",
-                f"{name}: one traced trial, a rare function cannot be told from a usual one",
+                f"{name}: one traced trial: rare and usual functions look the same",
                 (FUNCTIONS,),
             )
 
@@ -228,7 +228,7 @@ def _cost(e: Evidence) -> Iterator[Reason]:
         if tracing_cost.unequal(trip.baseline_cost, trip.subject_cost, by=COST_GAP):
             costs = [cost.value for cost in (trip.baseline_cost, trip.subject_cost) if cost is not None]
             text = f"{trip.traffic}: tracing costs x{costs[0]:.2f} against x{costs[1]:.2f}"
-            yield Reason("care", f"{text}; stage times carry it, round trips do not", (STAGES,))
+            yield Reason("care", f"{text}: stage times carry it", (STAGES,))
 
 
 def _noise(e: Evidence) -> Iterator[Reason]:
@@ -236,15 +236,13 @@ def _noise(e: Evidence) -> Iterator[Reason]:
         if trip.ratio is None or trip.noise is None:
             continue
         if abs(trip.ratio.value - 1) < trip.threshold and e.baseline.identity != e.subject.identity:
-            text = f"{trip.traffic}: the difference is within what the baseline shows against itself"
+            text = f"{trip.traffic}: no more than the baseline's difference from itself"
             yield Reason("care", f"{text} ({trip.threshold:.0%})", (TIMES,))
 
 
 def _clocks(e: Evidence) -> Iterator[Reason]:
     if any(not step.resolved for ladder in e.ladders for step in ladder.steps):
-        yield Reason(
-            "care", "the time on the wire is smaller than the error between the hosts' clocks", (STAGES,)
-        )
+        yield Reason("care", "the time on the wire is smaller than the error of the hosts' clocks", (STAGES,))
     for side in e.runs:
         skew = (side.run.get("window") or {}).get("skew_ns")
         if skew is not None and skew > SKEW_NS:

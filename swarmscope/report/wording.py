@@ -10,6 +10,9 @@ import unicodedata
 
 from swarmscope.compare.result import Ratio, RoundTrip
 
+WHOLE = 0.02
+"""How far a mean count may be from a whole number that it is printed as."""
+
 
 def clean(text: str, *, keep: str = "") -> str:
     """``text`` with every control, format and surrogate character not in ``keep`` replaced by ``?``."""
@@ -24,6 +27,16 @@ def duration(ns: float) -> str:
         if size < limit * 0.9995:
             return f"{_three(ns / unit)} {name}" if unit > 1 else f"{ns:.0f} {name}"
     return f"{_three(ns / 1e9)} s"
+
+
+def durations(*values: float) -> list[str]:
+    """Times that stand side by side: all in the unit of the largest, with the same decimals."""
+    size = max((abs(value) for value in values), default=0.0)
+    for limit, unit, name in ((1e3, 1.0, "ns"), (1e6, 1e3, "us"), (1e9, 1e6, "ms"), (1e99, 1e9, "s")):
+        if size < limit * 0.9995:
+            break
+    decimals = 0 if name == "ns" else 1 if size / unit >= 9.95 else 2
+    return [f"{value / unit:.{decimals}f} {name}" for value in values]
 
 
 def _three(value: float) -> str:
@@ -44,8 +57,9 @@ def interval(ratio: Ratio) -> str:
 
 
 def count(value: float) -> str:
-    """A mean count: whole numbers without decimals, others with at most two."""
-    return f"{value:.0f}" if abs(value - round(value)) < 0.005 else f"{value:.2f}"
+    """A mean count: without decimals where it is a whole number within 0.02, else with two."""
+    near = round(value)
+    return f"{near}" if abs(value - near) <= WHOLE and (near or not value) else f"{value:.2f}"
 
 
 def share(value: float) -> str:

@@ -20,7 +20,8 @@ STEPS = {
     "lint": ["ruff", "check", "."],
     "format": ["ruff", "format", "--check", "."],
     "types": ["mypy"],
-    "tests": ["pytest", "-q"],
+    # Mostly waiting: three at a time fit two cores. A file stays together, for it shares a lab.
+    "tests": ["pytest", "-q", "-n", "3", "--dist", "loadfile"],
 }
 
 

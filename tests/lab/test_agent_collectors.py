@@ -13,6 +13,7 @@ import socket
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,20 @@ def test_sweep_removes_an_instance_of_this_host_and_spares_its_neighbours(record
         assert theirs in instances()
     finally:
         tracefs.with_mounted("tracefs", tracefs.TRACING, remove)
+
+
+def test_hosts_of_one_kernel_that_look_at_the_same_time_all_find_that_instances_can_be_made() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: makes trace instances")
+
+    def look(root: Path | None) -> list[bool]:
+        if root is None:
+            pytest.skip("no tracefs on this machine")
+        with ThreadPoolExecutor(4) as pool:
+            return list(pool.map(lambda _: tracefs.instances_work(root), range(40)))
+
+    assert tracefs.with_mounted("tracefs", tracefs.TRACING, look) == [True] * 40
+    assert not [name for name in instances() if name.startswith("swarmscope.probe.")]
 
 
 def test_the_largest_packet_and_the_links_of_a_namespace_are_found(recording: Recording) -> None:

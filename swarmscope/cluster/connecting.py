@@ -1,10 +1,12 @@
 """From a host of the inventory to an open SSH connection, or one error that says precisely why not.
 
-Scope: builds the Fabric connection (the user's ssh config is honoured, keys of the inventory win over it),
-puts our host-key rule on it and on every jump host before it, opens it, and translates what SSH says.
+Scope: builds the Fabric connection (an ssh config is honoured: the inventory's own where it names one, else
+the user's and the system's; keys of the inventory win over it), puts our host-key rule on it and on every
+jump host before it, opens it, and translates what SSH says.
 
 Limits: no passwords are asked for; ``ProxyCommand`` is started as Fabric does it, and the connection behind
-it is verified like any other.
+it is verified like any other. ``StrictHostKeyChecking`` is not read: unknown keys are always refused.
+Paramiko knows no ``Include`` in an ssh config.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import getpass
 import importlib
 import logging
 import random
+import shlex
 import socket
 import time
 from collections.abc import Iterator
@@ -46,25 +49,30 @@ FabricConnection: TypeAlias = Any
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
-def build(host: Host, *, known_hosts: Path | None, connect_timeout: float) -> FabricConnection:
+def build(
+    host: Host, *, known_hosts: Path | None, ssh_config: Path | None, connect_timeout: float
+) -> FabricConnection:
     """An unopened connection with a Config and ``connect_kwargs`` of its own.
 
-    Fabric writes key files into the dict it is given: shared, one host's key would be offered to the next.
+    With ``ssh_config``, as with ``ssh -F``, that file is read and no other. Fabric writes key files into the
+    dict it is given: shared, one host's key would be offered to the next.
+
+    Raises:
+        HostUnreachable: the ssh config or the identity file cannot be used.
     """
     arguments: dict[str, Any] = {
         "banner_timeout": connect_timeout,
         "auth_timeout": connect_timeout * 2,
         "channel_timeout": connect_timeout * 2,
     }
-    if host.identity_file is not None:
-        path = host.identity_file.expanduser()
+    path = None if host.identity_file is None else host.identity_file.expanduser()
+    if path is not None:
         if not path.is_file():
             raise HostUnreachable(
                 f"identity file {path} is not there",
                 hint="correct ansible_ssh_private_key_file",
                 host=host.name,
             )
-        arguments["key_filename"] = [str(path)]
         # The key is named: trying every other key first would use up the server's MaxAuthTries.
         arguments["look_for_keys"] = False
         arguments["allow_agent"] = False
@@ -73,13 +81,18 @@ def build(host: Host, *, known_hosts: Path | None, connect_timeout: float) -> Fa
             host.address,
             user=host.user,
             port=host.port,
-            config=fabric.Config(),
+            config=fabric.Config(runtime_ssh_path=None if ssh_config is None else str(ssh_config)),
             connect_kwargs=arguments,
         )
     except (paramiko.ConfigParseError, ValueError, OSError) as error:
         raise HostUnreachable(
-            f"the ssh config cannot be used: {error}", hint="try: ssh -G " + host.address, host=host.name
+            f"{ssh_config or 'the ssh config'} cannot be used: {error}",
+            hint=f"try: {ssh_words(ssh_config)} -G {host.address}",
+            host=host.name,
         ) from error
+    if path is not None:
+        # Given to Fabric it would be one among the keys of the ssh config; the inventory's key wins.
+        connection.connect_kwargs["key_filename"] = [str(path)]
     if connection.connect_timeout is None:
         connection.connect_timeout = int(connect_timeout)
     for hop in chain(connection):
@@ -96,10 +109,26 @@ def _timeouts(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _files(connection: FabricConnection, known_hosts: Path | None) -> tuple[Path, ...]:
+    """The inventory's file alone; else those the ssh config names in place of each of OpenSSH's defaults."""
     if known_hosts is not None:
         return (known_hosts,)
-    named = connection.ssh_config.get("userknownhostsfile", "").split()
-    return (*(Path(name) for name in named), *SYSTEM_FILES) if named else (*USER_FILES, *SYSTEM_FILES)
+    config = connection.ssh_config
+    return (
+        *_named_files(config.get("userknownhostsfile", ""), USER_FILES),
+        *_named_files(config.get("globalknownhostsfile", ""), SYSTEM_FILES),
+    )
+
+
+def _named_files(value: str, default: tuple[Path, ...]) -> tuple[Path, ...]:
+    # Paramiko takes the quotes off a single path, which may then hold blanks: such a path stays whole.
+    if Path(value).expanduser().is_file():
+        return (Path(value),)
+    return tuple(Path(name.strip('"')) for name in value.split()) or default
+
+
+def ssh_words(ssh_config: Path | None) -> str:
+    """How the user's own ``ssh`` would be called to read the same config."""
+    return "ssh" if ssh_config is None else f"ssh -F {shlex.quote(str(ssh_config))}"
 
 
 def chain(connection: FabricConnection) -> Iterator[FabricConnection]:
@@ -121,8 +150,10 @@ def host_key_name(connection: FabricConnection) -> str:
     return connection.host if int(connection.port) == 22 else f"[{connection.host}]:{connection.port}"
 
 
-def open_connection(connection: FabricConnection, host: Host) -> None:
+def open_connection(connection: FabricConnection, host: Host, *, ssh_config: Path | None) -> None:
     """Open it, trying again (with jitter) only where the server was too busy to greet us.
+
+    ``ssh_config`` is the one it was built with; hints name it.
 
     Raises:
         HostUnreachable: with the reason and what to do about it.
@@ -138,7 +169,7 @@ def open_connection(connection: FabricConnection, host: Host) -> None:
                 connection.client.close()
             waited = time.monotonic() - started
             if attempt == ATTEMPTS or not _too_busy(error, waited):
-                raise _translate(error, connection, host) from error
+                raise _translate(error, connection, host, ssh_config) from error
         time.sleep(random.uniform(0.1, 0.3) * 2 ** (attempt - 1))
 
 
@@ -160,16 +191,18 @@ def _too_busy(error: Exception, waited: float) -> bool:
     return isinstance(error, paramiko.SSHException) and "banner" in str(error).lower() and waited < 3
 
 
-def _translate(error: Exception, connection: FabricConnection, host: Host) -> HostUnreachable:
-    reason, hint = _reason(error, connection)
+def _translate(
+    error: Exception, connection: FabricConnection, host: Host, ssh_config: Path | None
+) -> HostUnreachable:
+    ssh = f"{ssh_words(ssh_config)} {connection.original_host}"
+    if int(connection.port) != 22:
+        ssh += f" -p {connection.port}"
+    reason, hint = _reason(error, connection, ssh)
     return HostUnreachable(reason, hint=hint, host=host.name)
 
 
-def _reason(error: Exception, connection: FabricConnection) -> tuple[str, str]:
+def _reason(error: Exception, connection: FabricConnection, ssh: str) -> tuple[str, str]:
     target = f"{connection.user or getpass.getuser()}@{connection.host} port {connection.port}"
-    ssh = f"ssh {connection.original_host}"
-    if int(connection.port) != 22:
-        ssh += f" -p {connection.port}"
     if isinstance(error, HostKeyRejected):
         files = ", ".join(str(file) for file in error.files)
         key = f"{error.key_type} {error.fingerprint}"

@@ -58,8 +58,12 @@ class Remote:
     ) -> None:
         self.host = host
         self.connection: connecting.FabricConnection = connecting.build(
-            host, known_hosts=inventory.known_hosts, connect_timeout=connect_timeout
+            host,
+            known_hosts=inventory.known_hosts,
+            ssh_config=inventory.ssh_config,
+            connect_timeout=connect_timeout,
         )
+        self._ssh_config = inventory.ssh_config
         self._connect_timeout = connect_timeout
         self._opened = False
         self._root: bool | None = None
@@ -86,7 +90,7 @@ class Remote:
                 return
             if self._opened:
                 raise self._lost("connection closed")
-            connecting.open_connection(self.connection, self.host)
+            connecting.open_connection(self.connection, self.host, ssh_config=self._ssh_config)
             self._opened = True
 
     def close(self) -> None:

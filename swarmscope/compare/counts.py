@@ -49,7 +49,7 @@ def collectors_with_events(side: Side) -> list[str]:
 def event_counts(
     baseline: tuple[Side, Followed], subject: tuple[Side, Followed]
 ) -> tuple[str, tuple[EventCount, ...], tuple[str, ...]]:
-    """Source, counts (familiar events, then those that differ most) and disagreements between collectors in words."""
+    """Source, counts (familiar events first, then those that differ most), and disagreements in words."""
     others = set(collectors_with_events(subject[0]))
     shared = [c for c in collectors_with_events(baseline[0]) if c in others]
     source = shared[0] if shared else HOPS

@@ -1,4 +1,4 @@
-"""Stage times counted in the kernel: every step of every packet of the window, as histograms of powers of two.
+"""Stage times counted in the kernel: every step of every packet, as histograms of powers of two.
 
 ``bpftrace-latency`` sums up, for each pair of neighbouring tracepoints of a packet, how long the step took.
 Pairs get the stage the ladder gives them. What is no step on a host is left out: the wire, frees after
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import log2
 
 import polars as pl
 
@@ -185,8 +184,3 @@ def quantile(buckets: Iterable[Bucket], q: float) -> Bounded:
         below += bucket.count
     share = min(1.0, (rank - below) / bucket.count)
     return Bounded(bucket.low + share * (bucket.high - bucket.low), bucket.low, bucket.high)
-
-
-def exponent(bucket: Bucket) -> float:
-    """Power of two (ns) a bucket begins at; -1 for the one that begins at 0."""
-    return log2(bucket.low) if bucket.low else -1.0

@@ -134,7 +134,7 @@ class Function:
     raw: tuple[str, ...]
     """Names as the tools printed them, where they differ from ``symbol``."""
     known_as: str = ""
-    """The name under which the mode is known to cross it, where ``symbol`` is another name of that function."""
+    """The name its mode is known to cross it by, where ``symbol`` is another one for it; else empty."""
 
 
 @dataclass(frozen=True, slots=True)

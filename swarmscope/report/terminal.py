@@ -6,46 +6,108 @@ Scope: one rich ``Text`` of a comparison. Lists too long end in ``and N more``: 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from rich.text import Text
 
 from swarmscope.compare.ladder import by_stage
 from swarmscope.compare.path import describe
-from swarmscope.compare.result import Comparison, Expected, Function, RoundTrip
-from swarmscope.report.wording import bare, clean, count, duration, effect, interval, share, times
+from swarmscope.compare.result import Comparison, Expected, Function, Reason, RoundTrip
+from swarmscope.compare.stages import ORDER
+from swarmscope.report.wording import (
+    bare,
+    clean,
+    count,
+    durations,
+    effect,
+    function_name,
+    interval,
+    share,
+    times,
+)
 
 WIDTH = 100
 INDENT = 2
-LABEL = 24
+LABEL = 23
 NAMES = 60
 """Functions a row lists at most."""
 STYLES = {"comparable": "bold green", "comparable with care": "bold yellow", "not comparable": "bold red"}
 EVENTS_SHOWN = 6
+STAGES_SHOWN = 9
+"""Stages listed one by one; where there are more, the smallest are put together."""
+STAGE, TIME = 14, 12
 
 Items = Sequence[Text | str]
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A label and its items, ``gap`` between two of them. Items never break inside unless one is too wide."""
+
+    label: str
+    items: Items
+    gap: str = "   "
+
+
 def render(comparison: Comparison, *, page: str = "", width: int = WIDTH) -> Text:
     """The answer; ``page`` is the path or address of the HTML page, left out when empty."""
-    out = Text()
-    for label, items, gap in _rows(comparison, page):
-        _row(out, label, items, width=min(width, WIDTH), gap=gap)
+    width = min(width, WIDTH)
+    out = _head(comparison, width)
+    for reason in comparison.verdict.reasons:
+        out.append_text(_reason(reason, width))
+    for row in _rows(comparison, page):
+        _row(out, row, width)
     return out
 
 
-def _row(out: Text, label: str, items: Items, *, width: int, gap: str) -> None:
-    """One labelled row; items never break inside unless one alone is wider than the column."""
-    room = max(20, width - INDENT - LABEL)
+def _head(c: Comparison, width: int) -> Text:
+    """Who, where, with what and the verdict on one line, as far apart as the width allows."""
+    same = c.baseline.run == c.subject.run
+    counts = [min(len(t.baseline.medians), len(t.subject.medians)) for t in c.round_trips]
+    trials = min(counts, default=min(c.baseline.plain_trials, c.subject.plain_trials))
+    traffic = ", ".join(clean(t.traffic) for t in c.round_trips) or "no traffic"
+    kind = ("interleaved " if same else "") + ("trial" if trials == 1 else "trials")
+    parts = [
+        Text(f"{clean(c.subject.mode)} against {clean(c.baseline.mode)}", style="bold"),
+        Text(clean(f"{c.subject.client} -> {c.subject.server}")),
+        Text(f"{traffic}, {trials} {kind}"),
+        Text(c.verdict.level, style=STYLES[c.verdict.level]),
+    ]
+    if not same:
+        parts.insert(3, Text(clean(f"run {c.subject.run} against {c.baseline.run}")))
+    room = width - sum(part.cell_len for part in parts)
+    gap = " " * max(2, min(5, room // (len(parts) - 1)))
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if lines[-1].cell_len + len(gap) + part.cell_len <= width:
+            lines[-1].append(gap).append_text(part)
+        else:
+            lines += [Text(" " * INDENT).append_text(line) for line in _fold(part, width - INDENT)]
+    return Text("\n").join(lines).append("\n")
+
+
+def _reason(reason: Reason, width: int) -> Text:
+    text = Text(clean(reason.text)).append(f" ({', '.join(reason.touches)})", style="dim")
+    out = Text()
+    for number, line in enumerate(_fold(text, width - INDENT - 2)):
+        out.append(" " * INDENT).append("- " if number == 0 else "  ").append_text(line).append("\n")
+    return out
+
+
+def _row(out: Text, row: Row, width: int) -> None:
+    """A label longer than its column moves its own items to the right, and nothing else."""
+    label = max(LABEL, len(row.label) + 2) if row.label else LABEL
+    room = max(20, width - INDENT - label)
     lines: list[Text] = []
-    for item in items:
+    for item in row.items:
         text = Text(clean(item)) if isinstance(item, str) else item
-        if lines and lines[-1].cell_len + len(gap) + text.cell_len <= room:
-            lines[-1].append(gap).append_text(text)
+        if lines and lines[-1].cell_len + len(row.gap) + text.cell_len <= room:
+            lines[-1].append(row.gap).append_text(text)
             continue
         lines += _fold(text, room)
     for number, line in enumerate(lines or [Text("none")]):
-        head = label if number == 0 else ""
-        out.append(" " * INDENT).append(f"{head:<{LABEL}}", style="bold" if head else "")
+        head = row.label if number == 0 else ""
+        out.append(" " * INDENT).append(f"{head:<{label}}", style="bold" if head else "")
         out.append_text(line).append("\n")
 
 
@@ -61,59 +123,46 @@ def _fold(text: Text, room: int) -> list[Text]:
     return [*lines, text]
 
 
-def _rows(c: Comparison, page: str) -> Iterable[tuple[str, Items, str]]:
-    yield f"{clean(c.subject.mode)} against {clean(c.baseline.mode)}", _title(c), "     "
-    yield from _verdict(c)
-    for trip in c.round_trips:
-        several = len(c.round_trips) > 1
-        yield "round trip, median", _round_trip(trip, several=several), "     "
-    yield "events per packet", _counts(c), "   "
+def _rows(c: Comparison, page: str) -> Iterable[Row]:
+    yield from _round_trips(c.round_trips)
+    yield Row("events per packet", _counts(c))
     yield from _paths(c)
     yield from _stage_times(c)
     added, gone, changed = (c.functions_in(state) for state in ("added", "gone", "changed"))
     if c.stack_source:
-        yield f"functions added ({len(added)})", _by_stage(added, "green"), "  "
-        yield f"functions gone ({len(gone)})", _by_stage(gone, "red"), "  "
+        yield Row(f"functions added ({len(added)})", _by_stage(added, "green"), "  ")
+        yield Row(f"functions gone ({len(gone)})", _by_stage(gone, "red"), "  ")
         if changed:
-            yield f"changed share ({len(changed)})", [_moved(f) for f in changed[:12]], "   "
+            yield Row(f"changed share ({len(changed)})", [_moved(f) for f in changed[:12]])
+        yield from _unseen(c)
     else:
-        yield "functions", ["no stacks were recorded: run with the perf-record collector"], "  "
-    yield from _expected(c)
-    yield "tracing cost", _cost(c), "   "
-    yield "packets followed", _packets(c), "   "
+        yield Row("functions", ["no stacks were recorded: run with the perf-record collector"])
+    if c.aliases:
+        yield Row("renamed by kernel", list(c.aliases), ",  ")
+    yield from _cost(c)
+    yield Row("packets followed", _packets(c))
     lost = [f"{x.count} {x.what} ({x.collector} on {x.host})" for x in c.losses]
-    yield "lost events", lost or ["none"], ", "
+    yield Row("lost events", lost or ["none"], ", ")
     if page:
-        yield "page", [page], ""
+        yield Row("page", [page])
 
 
-def _title(c: Comparison) -> Items:
-    trials = min(c.baseline.plain_trials, c.subject.plain_trials)
-    same = c.baseline.run == c.subject.run
-    traffic = ", ".join(clean(t.traffic) for t in c.round_trips) or "no traffic"
-    kind = ("interleaved " if same else "") + ("trial" if trials == 1 else "trials")
-    items: list[Text | str] = [
-        f"{c.subject.client} -> {c.subject.server}",
-        f"{traffic}, {trials} {kind} each",
-    ]
-    return items if same else [*items, f"run {c.subject.run} against {c.baseline.run}"]
-
-
-def _verdict(c: Comparison) -> Iterable[tuple[str, Items, str]]:
-    yield "verdict", [Text(c.verdict.level, style=STYLES[c.verdict.level])], ""
-    for reason in c.verdict.reasons:
-        yield "", [Text(f"- {clean(reason.text)}").append(f" ({', '.join(reason.touches)})", style="dim")], ""
-
-
-def _round_trip(trip: RoundTrip, *, several: bool) -> Items:
-    items: list[Text | str] = [trip.traffic] if several else []
-    if trip.ratio is None:
-        return [*items, "not measured: a side has no plain trial with an answer"]
-    both = f"{duration(trip.baseline.median)} -> {duration(trip.subject.median)}"
-    ratio = Text(times(trip.ratio), style="bold cyan").append(f"  {interval(trip.ratio)}", style="cyan")
-    word = effect(trip)
-    note = "(plain trials)" if word in ("slower", "faster") else f"({word}, plain trials)"
-    return [*items, both, ratio, Text(note, style="dim")]
+def _round_trips(trips: Sequence[RoundTrip]) -> Iterable[Row]:
+    """A row for each kind of traffic, their columns aligned."""
+    labels = [f"round trip, {clean(trip.traffic)}" for trip in trips]
+    cells = [durations(trip.baseline.median, trip.subject.median) for trip in trips]
+    ratios = [f"{times(trip.ratio)} {interval(trip.ratio)}" if trip.ratio else "" for trip in trips]
+    wide = [max(len(pair[place]) for pair in cells) for place in (0, 1)] if cells else [0, 0]
+    for trip, label, pair, ratio in zip(trips, labels, cells, ratios, strict=True):
+        head = f"{label:<{max(map(len, labels))}}"
+        if trip.ratio is None:
+            yield Row(head, ["not measured: a side has no plain trial with an answer"])
+            continue
+        word = effect(trip)
+        note = "plain trials" if word in ("slower", "faster") else f"{word}, plain trials"
+        value = Text(f"{ratio:<{max(map(len, ratios))}}", style="cyan")
+        value.stylize("bold", 0, len(times(trip.ratio)))
+        yield Row(head, [f"{pair[0]:>{wide[0]}} -> {pair[1]:>{wide[1]}}", value, Text(note, style="dim")])
 
 
 def _counts(c: Comparison) -> Items:
@@ -122,52 +171,75 @@ def _counts(c: Comparison) -> Items:
     net = [x for x in c.counts if not x.event.endswith(("_entry", "_exit"))] or list(c.counts)
     items: list[Text | str] = []
     for x in net[:EVENTS_SHOWN]:
-        differs = abs(x.baseline - x.subject) > 0.005
+        both = count(x.baseline), count(x.subject)
         text = Text(f"{clean(bare(x.event))} ")
-        items.append(
-            text.append(f"{count(x.baseline)} -> {count(x.subject)}", style="bold" if differs else "")
-        )
-    return [*items, Text("...", style="dim")] if len(c.counts) > len(items) else items
+        items.append(text.append(" -> ".join(both), style="bold" if both[0] != both[1] else ""))
+    if len(c.counts) > len(items):
+        items.append(Text("...", style="dim"))
+    if len(c.round_trips) > 1:
+        items.append(Text("all traffic pooled", style="dim"))
+    return items
 
 
-def _paths(c: Comparison) -> Iterable[tuple[str, Items, str]]:
+def _paths(c: Comparison) -> Iterable[Row]:
     path = c.path("subject", "request")
     if path is None:
-        yield "the path", ["not known: no packet was seen at both hosts"], ""
+        yield Row("the path", ["not known: no packet was seen at both hosts"])
         return
     for end, host in (("client", c.subject.client), ("server", c.subject.server)):
         stops = describe(path, host)
-        items: list[Text | str] = [Text(f"{clean(s)} >" if s is not stops[-1] else clean(s)) for s in stops]
+        last = len(stops) - 1
+        items: list[Text | str] = [f"{s} >" if n < last else s for n, s in enumerate(stops)]
         if end == "client" and path.share < 1:
             items.append(Text(f"({share(path.share)} of packets)", style="dim"))
-        yield f"the path ({end})", items, " "
+        yield Row(f"the path ({end})", items, " ")
 
 
-def _stage_times(c: Comparison) -> Iterable[tuple[str, Items, str]]:
+def _stage_times(c: Comparison) -> Iterable[Row]:
+    """The ladders of both arms side by side, one line a stage."""
     ladders = [c.ladder(arm, "request") for arm in ("baseline", "subject")]
     if ladders[0] is None or ladders[1] is None:
         return
     base, subj = by_stage(ladders[0]), by_stage(ladders[1])
     unresolved = {step.stage for ladder in ladders if ladder for step in ladder.steps if not step.resolved}
-    items: list[Text | str] = []
-    for stage in {**subj, **base}:
-        if stage in unresolved:
-            items.append(f"{stage} not resolved")
-        elif stage in base and stage in subj:
-            items.append(f"{stage} {duration(base[stage])} -> {duration(subj[stage])}")
-        else:
-            items.append(
-                f"{stage} +{duration(subj[stage])}" if stage in subj else f"{stage} -{duration(base[stage])}"
-            )
-    rest = " -> ".join(duration(ladder.residual) for ladder in ladders if ladder)
-    yield "one way, by stage", [*items, Text(f"residual {rest} (traced trials)", style="dim")], "   "
+    names = sorted({**base, **subj}, key=ORDER.index)
+    least = sorted(names, key=lambda name: max(base.get(name, 0), subj.get(name, 0)))
+    rest = set(least[: len(names) - STAGES_SHOWN + 1]) if len(names) > STAGES_SHOWN else set()
+    lines: list[Text | str] = [
+        _line("traced trials", clean(c.baseline.mode), clean(c.subject.mode), "more", style="dim")
+    ]
+    lines += [
+        _line(name, "not resolved", "", "") if name in unresolved else _times(name, base, subj)
+        for name in names
+        if name not in rest
+    ]
+    if rest:
+        sums = [{"others": sum(side.get(n, 0.0) for n in rest)} for side in (base, subj)]
+        lines.append(_times("others", sums[0], sums[1]))
+    left = [{"residual": ladder.residual} for ladder in ladders if ladder]
+    lines.append(_times("residual", left[0], left[1], style="dim"))
+    # As wide as the column, so that each stands on a line of its own.
+    yield Row("one way, by stage", lines, " " * WIDTH)
+
+
+def _times(name: str, base: dict[str, float], subj: dict[str, float], *, style: str = "") -> Text:
+    one, other = base.get(name, 0.0), subj.get(name, 0.0)
+    words = durations(one, other, other - one)
+    more = words[2] if other < one else f"+{words[2]}"
+    return _line(
+        name, words[0] if name in base else "-", words[1] if name in subj else "-", more, style=style
+    )
+
+
+def _line(name: str, *cells: str, style: str = "") -> Text:
+    return Text(f"{name:<{STAGE}}" + "".join(f"{cell:>{TIME}}" for cell in cells), style=style)
 
 
 def _by_stage(functions: tuple[Function, ...], style: str) -> Items:
     """Names grouped by stage; stages in the order the path meets them, names likewise."""
     groups: dict[str, list[str]] = {}
     for function in functions[:NAMES]:
-        groups.setdefault(function.stage, []).append(clean(function.symbol))
+        groups.setdefault(function.stage, []).append(clean(function_name(function)))
     items: list[Text | str] = []
     for stage, names in groups.items():
         for place, name in enumerate(names):
@@ -177,34 +249,30 @@ def _by_stage(functions: tuple[Function, ...], style: str) -> Items:
 
 
 def _moved(function: Function) -> str:
-    return f"{function.symbol} {share(function.baseline)} -> {share(function.subject)}"
+    return f"{function_name(function)} {share(function.baseline)} -> {share(function.subject)}"
 
 
-def _expected(c: Comparison) -> Iterable[tuple[str, Items, str]]:
-    """Functions a mode is known to cross that the stacks did not show by that name, each once."""
+def _unseen(c: Comparison) -> Iterable[Row]:
+    """Functions a mode is known to cross that the stacks did not show under any name, each once."""
     by_state: dict[str, dict[str, Expected]] = {}
     for one in c.expected:
         by_state.setdefault(one.state, {})[one.symbol] = one
-    for state in ("not traceable here", "not observed"):
+    for state, label in (("not traceable here", "not traceable here"), ("not observed", "not observed")):
         names = by_state.get(state, {})
-        if names:
-            yield f"{state} ({len(names)})", list(names), "  "
-    renamed = by_state.get("renamed", {})
-    if renamed:
-        items = [f"{x.symbol} {x.note.partition(':')[0].removeprefix('seen ')}" for x in renamed.values()]
-        yield f"other names ({len(renamed)})", items, ",  "
-    if c.aliases:
-        yield "renamed by kernel", list(c.aliases), ",  "
+        yield Row(f"{label} ({len(names)})", list(names), "  ")
 
 
-def _cost(c: Comparison) -> Items:
-    items: list[Text | str] = []
-    for trip in c.round_trips:
-        if len(c.round_trips) > 1:
-            items.append(f"{trip.traffic}:")
-        items.append(f"{c.baseline.mode} {times(trip.baseline_cost)}")
-        items.append(f"{c.subject.mode} {times(trip.subject_cost)}")
-    return [*items, Text("(traced trials against plain)", style="dim")]
+def _cost(c: Comparison) -> Iterable[Row]:
+    """What tracing costs, one line for each kind of traffic."""
+    wide = max((len(clean(trip.traffic)) for trip in c.round_trips), default=0)
+    for number, trip in enumerate(c.round_trips):
+        several = [f"{clean(trip.traffic):<{wide}}"] if len(c.round_trips) > 1 else []
+        cells = [
+            f"{c.baseline.mode} {times(trip.baseline_cost)}",
+            f"{c.subject.mode} {times(trip.subject_cost)}",
+        ]
+        note = Text("traced trials against plain", style="dim")
+        yield Row("" if number else "tracing cost", [*several, *(f"{cell:<14}" for cell in cells), note])
 
 
 def _packets(c: Comparison) -> Items:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from swarmscope.compare.result import Ratio, RoundTrip
+from swarmscope.compare.result import Function, Ratio, RoundTrip
 
 WHOLE = 0.02
 """How far a mean count may be from a whole number that it is printed as."""
@@ -92,3 +92,8 @@ def effect(trip: RoundTrip) -> str:
 def bare(event: str) -> str:
     """``net:net_dev_queue`` without its system."""
     return event.rpartition(":")[2]
+
+
+def function_name(function: Function) -> str:
+    """``br_forward (as __br_forward)`` where it was seen under another name than it is known by."""
+    return f"{function.known_as} (as {function.symbol})" if function.known_as else function.symbol

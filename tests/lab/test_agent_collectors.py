@@ -252,7 +252,7 @@ def test_hosts_of_one_kernel_that_look_at_the_same_time_all_find_that_instances_
             return list(pool.map(lambda _: tracefs.instances_work(root), range(40)))
 
     assert tracefs.with_mounted("tracefs", tracefs.TRACING, look) == [True] * 40
-    assert not [name for name in instances() if name.startswith("swarmscope.probe.")]
+    assert until(lambda: not any(name.startswith("swarmscope.probe.") for name in instances()))
 
 
 def test_the_largest_packet_and_the_links_of_a_namespace_are_found(recording: Recording) -> None:

@@ -24,7 +24,10 @@ from .spawner import Program, Spawner
 
 POLL_S = 0.015
 TAIL_BYTES = 2000
+HEAD_BYTES = 64 * 1024
 READY_STREAMS = {"stdout": "stdout.log", "stderr": "stderr.log"}
+_DIAGNOSTIC = re.compile(r"^\S+:\d+[-:\d]*: (?:error|fatal)\b", re.IGNORECASE)
+_ERROR = re.compile(r"\berror\b", re.IGNORECASE)
 
 
 @dataclass
@@ -120,9 +123,19 @@ class Recorder:
 
     def tail(self) -> str:
         """The end of its stderr (of its stdout where that is empty), for an error message."""
+        return self._said(last=True)
+
+    def reason(self) -> str:
+        """The one line of what it said that tells why it failed; empty where it said nothing."""
+        return telling_line(self._said(last=False)) or telling_line(self._said(last=True))
+
+    def _said(self, *, last: bool) -> str:
+        # A piece of the file only: a recorder that complains without end must not fill the agent's memory.
         for name in ("stderr.log", "stdout.log"):
-            with contextlib.suppress(OSError):
-                text = (self.folder / name).read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
+            with contextlib.suppress(OSError), (self.folder / name).open("rb") as file:
+                if last:
+                    file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+                text = file.read(TAIL_BYTES if last else HEAD_BYTES).decode(errors="replace").strip()
                 if text:
                     return text
         return ""
@@ -178,6 +191,17 @@ class Recorder:
         if self.process and self.process.stdin:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()
+
+
+def telling_line(text: str) -> str:
+    """Which line of a tool's complaints says what is wrong; empty where there is none.
+
+    The first one in the style of a compiler (bpftrace underlines what it means on the lines after it), else
+    the last with the word error (perf explains its usage after it), else the last with a letter in it.
+    """
+    lines = [" ".join(line.split()) for line in text.splitlines() if any(c.isalnum() for c in line)]
+    first = next((line for line in lines if _DIAGNOSTIC.match(line)), "")
+    return first or next((line for line in reversed(lines) if _ERROR.search(line)), "") or "".join(lines[-1:])
 
 
 def parse(value: dict[str, Any], run: str, run_folder: Path) -> Recorder:

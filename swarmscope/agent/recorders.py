@@ -122,6 +122,5 @@ def _await_ready(wanted: list[Recorder]) -> list[dict[str, Any]]:
 
 
 def _failure(one: Recorder, what: str, code: int | None) -> AgentError:
-    tail = one.tail()
-    last = tail.splitlines()[-1] if tail else "it wrote nothing"
-    return AgentError("collector", f"{one.id} {what}: {last}", recorder=one.id, exit=code, tail=tail)
+    message = f"{one.id} {what}: {one.reason() or 'it wrote nothing'}"
+    return AgentError("collector", message, recorder=one.id, exit=code, tail=one.tail())

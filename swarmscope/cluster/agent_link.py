@@ -186,7 +186,7 @@ class AgentLink:
         self._ended.wait(BYE_S)
 
     def _close_channel(self) -> None:
-        with contextlib.suppress(*_BROKEN):
+        with contextlib.suppress(Exception):  # whatever a broken connection says to its own end
             self._channel.close()
 
     def _write(self, line: Mapping[str, Any]) -> None:
@@ -202,23 +202,30 @@ class AgentLink:
                 self.submit("beat")
 
     def _read_errors(self) -> None:
-        with contextlib.suppress(*_BROKEN), self._channel.makefile_stderr("rb") as file:
+        # What it said is only for error messages: no failure to read it is worth one of its own.
+        with contextlib.suppress(Exception), self._channel.makefile_stderr("rb") as file:
             for line in file:
                 self._said.append(bytes(line).decode(errors="replace").rstrip())
 
     def _read_lines(self) -> None:
+        reason = ""
         try:
             with self._channel.makefile("rb", 65536) as file:
                 for line in file:
                     self._heard = time.monotonic()
                     self._take(bytes(line))
         except _BROKEN:
-            pass  # the same as its end: said below, once
-        finally:
-            self._threads[0].join(1.0)
-            code = self._channel.recv_exit_status() if self._channel.exit_status_ready() else -1
-            reason = f"the agent ended (exit code {code})" if code != -1 else "connection broke"
-            self._fail(f"{reason}: {self._said[-1]}" if self._said else reason)
+            pass  # the same as its end
+        except Exception as error:
+            # A thread has nobody to raise to. Whoever waits for an answer must learn that none will come.
+            reason = f"its answers cannot be followed any more: {type(error).__name__}: {error}"
+        self._fail(reason or self._why_ended())
+
+    def _why_ended(self) -> str:
+        self._threads[0].join(1.0)
+        code = self._channel.recv_exit_status() if self._channel.exit_status_ready() else -1
+        reason = f"the agent ended (exit code {code})" if code != -1 else "connection broke"
+        return f"{reason}: {self._said[-1]}" if self._said else reason
 
     def _take(self, line: bytes) -> None:
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -26,6 +27,8 @@ from swarmscope.cluster.shell import Secret
 from swarmscope.errors import HostLost, PreflightFailed, RemoteFailed
 
 TIMEOUT_S = 60.0
+REMOVAL_S = 10.0
+"""For a removal that is already going on."""
 _PREFIX = "http+docker://"
 
 
@@ -302,7 +305,8 @@ class Engine:
     ) -> objects.Container:
         """Create and start it on ``network``; what could not start is removed again.
 
-        It is stopped by SIGKILL: as process 1 a busybox ignores SIGTERM, and there is nothing to save.
+        It vanishes by itself when ``command`` ends, so that one of a killed controller does not stay. It is
+        stopped by SIGKILL: as process 1 a busybox ignores SIGTERM, and there is nothing to save.
         """
         with self._translated(f"starting container {name}"):
             made = self._api.create_container(
@@ -312,7 +316,7 @@ class Engine:
                 hostname=hostname or name,
                 labels=dict(labels),
                 stop_signal="SIGKILL",
-                host_config=self._api.create_host_config(network_mode=network),
+                host_config=self._api.create_host_config(network_mode=network, auto_remove=True),
             )
             try:
                 self._api.start(made["Id"])
@@ -323,9 +327,32 @@ class Engine:
                 raise
 
     def remove_container(self, name_or_id: str) -> None:
-        """Kill and remove it with its anonymous volumes; ``NotThere`` where it is gone."""
+        """Kill and remove it with its anonymous volumes, and wait until it is gone; done where it is gone.
+
+        Raises:
+            RemoteTimeout: somebody else (the engine, when its command ended) removes it, and does not finish.
+        """
         with self._translated(f"removing container {name_or_id}"):
-            self._api.remove_container(name_or_id, force=True, v=True)
+            try:
+                self._api.remove_container(name_or_id, force=True, v=True)
+                return
+            except docker.errors.NotFound:
+                return
+            except docker.errors.APIError as error:
+                if "already in progress" not in _said(error):
+                    raise
+        deadline = time.monotonic() + REMOVAL_S
+        while time.monotonic() < deadline:
+            try:
+                self.container(name_or_id)
+            except NotThere:
+                return
+            time.sleep(0.05)
+        raise RemoteTimeout(
+            f"container {name_or_id} is still being removed after {REMOVAL_S:g} s",
+            hint="look at that host's dockerd: docker ps -a",
+            host=self.name,
+        )
 
     # Images
 

@@ -261,6 +261,9 @@ class _Applying:
             if isinstance(step, RemoveNetwork):
                 self._remove_network(step)
         leaves = [step for step in plan.steps if isinstance(step, LeaveSwarm)]
+        self._fleet.each(
+            lambda remote: self._settle(self._engines[remote.name]), [step.host for step in leaves]
+        ).require()
         workers = {step.host: step for step in leaves if step.role == "worker"}
         self._fleet.each(lambda remote: self._leave(workers[remote.name]), list(workers)).require()
         for step in leaves:
@@ -276,7 +279,6 @@ class _Applying:
     def _leave(self, step: LeaveSwarm) -> None:
         self._progress(step.host, str(step))
         engine = self._engines[step.host]
-        self._settle(engine)
         engine.leave_swarm(force=step.role == "manager")
         self._until(lambda: engine.swarm_state().state == "inactive" or None, step.host, "leaving")
         deadline = time.monotonic() + INGRESS_S

@@ -22,6 +22,7 @@ from swarmscope.report.wording import bare, clean, duration, share
 POINTS = 2500
 """Points of an arm drawn at most: every n-th sample beyond; quantiles and curves use all of them."""
 US = 1e3
+MILLION = 1_000_000
 BASE, SUBJECT = "base", "subj"
 
 Figure = dict[str, Any]
@@ -164,7 +165,7 @@ def shift(trip: RoundTrip) -> Figure:
 
 
 def counts(rows: Sequence[EventCount], names: tuple[str, str]) -> Figure:
-    """Events per packet of both arms, those that differ most on top."""
+    """Events per packet of both arms, in the order of ``rows`` from the top."""
     events = [safe(bare(row.event)) for row in rows][::-1]
     data = [
         {"type": "bar", "orientation": "h", "y": events, "x": values[::-1], "name": safe(name)}
@@ -220,11 +221,12 @@ def ladder(ladders: Sequence[tuple[str, Ladder]]) -> Figure:
 
 def icicle(stacks: Sequence[Stack], changed: Mapping[str, str], *, name: str, stages: Table) -> Figure:
     """The stacks of an arm folded into a tree; width is events per packet, ``changed`` names stand out."""
-    values: dict[tuple[str, ...], float] = {}
+    # Whole millionths: Plotly draws nothing at all where rounding leaves a parent less than its children.
+    values: dict[tuple[str, ...], int] = {}
     for stack in stacks:
         for depth in range(len(stack.frames) + 1):
             path = stack.frames[:depth]
-            values[path] = values.get(path, 0.0) + stack.per_packet
+            values[path] = values.get(path, 0) + round(stack.per_packet * MILLION)
     ids = {path: str(number) for number, path in enumerate(values)}
     trace = {
         "type": "icicle",
@@ -235,13 +237,13 @@ def icicle(stacks: Sequence[Stack], changed: Mapping[str, str], *, name: str, st
         "ids": [ids[p] for p in values],
         "parents": [ids[p[:-1]] if p else "" for p in values],
         "labels": [safe(p[-1]) if p else f"{safe(name)}: events with a stack" for p in values],
-        "values": [round(v, 6) for v in values.values()],
-        "customdata": [stages.stage(p[-1]) if p else "" for p in values],
+        "values": list(values.values()),
+        "customdata": [[stages.stage(p[-1]) if p else "", f"{v / MILLION:.2f}"] for p, v in values.items()],
         "marker": {
             "colors": [changed.get(p[-1], "rest") if p else "rest" for p in values],
             "line": {"width": 1},
         },
-        "hovertemplate": "%{label}<br>%{customdata}<br>%{value:.2f} events per packet<extra></extra>",
+        "hovertemplate": "%{label}<br>%{customdata[0]}<br>%{customdata[1]} events per packet<extra></extra>",
         "textposition": "middle left",
     }
     depth = max((len(p) for p in values), default=0) + 1

@@ -20,9 +20,9 @@ from plotly.offline.offline import get_plotlyjs
 
 from swarmscope.compare import Side, stages
 from swarmscope.compare.latency import Measured, measure
-from swarmscope.compare.result import Comparison, Function
-from swarmscope.report import charts, picture, settings
-from swarmscope.report.wording import clean, count, duration, effect, interval, share, times
+from swarmscope.compare.result import Bounded, Comparison, Function, StageTimes
+from swarmscope.report import charts, multiples, picture, settings
+from swarmscope.report.wording import clean, count, duration, durations, effect, interval, share, times
 
 Facts = Mapping[str, Mapping[str, Any]]
 LEVEL_CLASS = {"comparable": "comparable", "comparable with care": "care", "not comparable": "stop"}
@@ -48,18 +48,25 @@ def render(
     table = stages.table()
     other = baseline or (run, tables)
     samples = _samples(c, Side(*other, c.baseline.arm), Side(run, tables, c.subject.arm))
+    names = {"baseline": c.baseline.mode, "subject": c.subject.mode, "both": f"{c.subject.mode}, both arms"}
+    figures = charts.all_figures(c, samples, table)
+    if c.kernel_times:
+        figures["histograms"] = multiples.histograms(c.kernel_times, names)
     added, gone = {f.symbol for f in c.functions_in("added")}, {f.symbol for f in c.functions_in("gone")}
     return (
         _environment()
         .get_template("page.html.j2")
         .render(
             c=c,
-            names={"baseline": c.baseline.mode, "subject": c.subject.mode},
+            names=names,
             same_run=c.baseline.run == c.subject.run,
             verdict_class=LEVEL_CLASS[c.verdict.level],
             tiles=_tiles(c),
             pictures=_pictures(c),
-            figures=charts.all_figures(c, samples, table),
+            figures=figures,
+            kernel_rows=_kernel_rows(c),
+            beyond=multiples.beyond(c.kernel_times),
+            traffic=", ".join(trip.traffic for trip in c.round_trips),
             hidden={name: charts.above(*pair) for name, pair in samples.items()},
             function_groups=[
                 (f"{word} in {c.subject.mode}", _by_stage(functions), len(functions))
@@ -67,7 +74,8 @@ def render(
             ],
             changed=list(c.functions_in("changed")),
             background=list(c.functions_in("background")),
-            unseen=[e for e in c.expected if e.state != "seen"],
+            unseen=[e for e in c.expected if e.state not in ("seen", "renamed")],
+            aliases={e.symbol: e.note for e in c.expected if e.state == "renamed"},
             stack_lists=[
                 ("Stacks with an added function", charts.folded(_stacks(c, "subject"), added)[:FOLDED]),
                 ("Stacks with a function that is gone", charts.folded(_stacks(c, "baseline"), gone)[:FOLDED]),
@@ -98,7 +106,7 @@ def _tiles(c: Comparison) -> list[dict[str, str]]:
     for trip in c.round_trips:
         more = "no plain trial with an answer"
         if trip.ratio is not None:
-            medians = f"{duration(trip.baseline.median)} → {duration(trip.subject.median)}"
+            medians = " → ".join(durations(trip.baseline.median, trip.subject.median))
             more = f"{interval(trip.ratio)}, {medians}"
         tiles.append({"what": f"round trip, {trip.traffic}", "value": times(trip.ratio), "more": more})
     seen = bool(c.stack_source)
@@ -143,6 +151,20 @@ def _by_stage(functions: tuple[Function, ...]) -> list[tuple[str, list[Function]
     return list(groups.items())
 
 
+def _kernel_rows(c: Comparison) -> list[tuple[str, list[tuple[str, StageTimes]]]]:
+    """Stage -> (arm, its times), stages in path order."""
+    found = {(one.stage, arm.arm): one for arm in c.kernel_times for one in arm.stages}
+    ordered = sorted({stage for stage, _ in found}, key=stages.ORDER.index)
+    arms = [arm.arm for arm in c.kernel_times]
+    return [(stage, [(arm, found[stage, arm]) for arm in arms if (stage, arm) in found]) for stage in ordered]
+
+
+def _bounds(quantile: Bounded) -> str:
+    """The edges of a quantile's bucket, their unit once: ``4.10 to 8.19 us``."""
+    low, high = durations(quantile.low, quantile.high)
+    return f"{low.rpartition(' ')[0]} to {high}"
+
+
 def _asset(name: str) -> Markup:
     """A style sheet or script of ours: no foreign text in it, so it is not escaped."""
     return Markup(resources.files("swarmscope.report").joinpath(f"templates/{name}").read_text("utf-8"))
@@ -164,6 +186,7 @@ def _environment() -> Environment:
         times=times,
         interval=interval,
         effect=effect,
+        bounds=_bounds,
         signed_share=lambda value: f"{100 * value:+.1f} %",
     )
     return environment

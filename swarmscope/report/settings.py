@@ -69,7 +69,8 @@ def _clock_table(clocks: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, 
     """Certificates as rows: the columns any host has, in the order they come."""
     hosts = clocks.get("hosts", clocks)
     certificates = {str(h): c for h, c in hosts.items() if isinstance(c, Mapping)}
-    columns = list(dict.fromkeys(str(key) for c in certificates.values() for key, v in c.items() if _flat(v)))
+    keys = dict.fromkeys(str(key) for c in certificates.values() for key, v in c.items() if _flat(v))
+    columns = [key for key in keys if key != "host"]
     return columns, [(h, [_word(k, c.get(k)) for k in columns]) for h, c in certificates.items()]
 
 

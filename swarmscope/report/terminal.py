@@ -12,7 +12,7 @@ from rich.text import Text
 
 from swarmscope.compare.ladder import by_stage
 from swarmscope.compare.path import describe
-from swarmscope.compare.result import Comparison, Expected, Function, Reason, RoundTrip
+from swarmscope.compare.result import Comparison, Function, Reason, RoundTrip
 from swarmscope.compare.stages import ORDER
 from swarmscope.report.wording import (
     bare,
@@ -28,7 +28,7 @@ from swarmscope.report.wording import (
 
 WIDTH = 100
 INDENT = 2
-LABEL = 23
+LABEL = 22
 NAMES = 60
 """Functions a row lists at most."""
 STYLES = {"comparable": "bold green", "comparable with care": "bold yellow", "not comparable": "bold red"}
@@ -106,6 +106,7 @@ def _row(out: Text, row: Row, width: int) -> None:
             continue
         lines += _fold(text, room)
     for number, line in enumerate(lines or [Text("none")]):
+        line.rstrip()
         head = row.label if number == 0 else ""
         out.append(" " * INDENT).append(f"{head:<{label}}", style="bold" if head else "")
         out.append_text(line).append("\n")
@@ -131,10 +132,9 @@ def _rows(c: Comparison, page: str) -> Iterable[Row]:
     added, gone, changed = (c.functions_in(state) for state in ("added", "gone", "changed"))
     if c.stack_source:
         yield Row(f"functions added ({len(added)})", _by_stage(added, "green"), "  ")
-        yield Row(f"functions gone ({len(gone)})", _by_stage(gone, "red"), "  ")
+        yield from _gone(c, gone)
         if changed:
             yield Row(f"changed share ({len(changed)})", [_moved(f) for f in changed[:12]])
-        yield from _unseen(c)
     else:
         yield Row("functions", ["no stacks were recorded: run with the perf-record collector"])
     if c.aliases:
@@ -159,7 +159,7 @@ def _round_trips(trips: Sequence[RoundTrip]) -> Iterable[Row]:
             yield Row(head, ["not measured: a side has no plain trial with an answer"])
             continue
         word = effect(trip)
-        note = "plain trials" if word in ("slower", "faster") else f"{word}, plain trials"
+        note = "plain trials" if word in ("slower", "faster") else "no difference, plain trials"
         value = Text(f"{ratio:<{max(map(len, ratios))}}", style="cyan")
         value.stylize("bold", 0, len(times(trip.ratio)))
         yield Row(head, [f"{pair[0]:>{wide[0]}} -> {pair[1]:>{wide[1]}}", value, Text(note, style="dim")])
@@ -205,30 +205,28 @@ def _stage_times(c: Comparison) -> Iterable[Row]:
     names = sorted({**base, **subj}, key=ORDER.index)
     least = sorted(names, key=lambda name: max(base.get(name, 0), subj.get(name, 0)))
     rest = set(least[: len(names) - STAGES_SHOWN + 1]) if len(names) > STAGES_SHOWN else set()
-    lines: list[Text | str] = [
-        _line("traced trials", clean(c.baseline.mode), clean(c.subject.mode), "more", style="dim")
-    ]
-    lines += [
-        _line(name, "not resolved", "", "") if name in unresolved else _times(name, base, subj)
-        for name in names
-        if name not in rest
+    table: list[tuple[str, float | None, float | None]] = [
+        (name, base.get(name), subj.get(name)) for name in names if name not in rest
     ]
     if rest:
-        sums = [{"others": sum(side.get(n, 0.0) for n in rest)} for side in (base, subj)]
-        lines.append(_times("others", sums[0], sums[1]))
-    left = [{"residual": ladder.residual} for ladder in ladders if ladder]
-    lines.append(_times("residual", left[0], left[1], style="dim"))
-    # As wide as the column, so that each stands on a line of its own.
+        one, other = (sum(side.get(name, 0.0) for name in rest) for side in (base, subj))
+        table.append(("others", one, other))
+    table.append(("residual", ladders[0].residual, ladders[1].residual))
+    table.append(("first to last", ladders[0].total, ladders[1].total))
+    words = durations(*(x for _, b, s in table for x in (b or 0.0, s or 0.0, (s or 0.0) - (b or 0.0))))
+    lines: list[Text | str] = [
+        _line("traced trials", clean(c.baseline.mode), clean(c.subject.mode), "difference", style="dim")
+    ]
+    for place, (name, b, s) in enumerate(table):
+        cells = words[3 * place : 3 * place + 3]
+        if name in unresolved:
+            lines.append(_line(name, "not resolved"))
+            continue
+        more = cells[2] if cells[2].startswith("-") else f"+{cells[2]}"
+        both = ("-" if x is None else cell for x, cell in zip((b, s), cells[:2], strict=True))
+        lines.append(_line(name, *both, more, style="" if name in names else "dim"))
+    # A gap as wide as the answer: each stands on a line of its own.
     yield Row("one way, by stage", lines, " " * WIDTH)
-
-
-def _times(name: str, base: dict[str, float], subj: dict[str, float], *, style: str = "") -> Text:
-    one, other = base.get(name, 0.0), subj.get(name, 0.0)
-    words = durations(one, other, other - one)
-    more = words[2] if other < one else f"+{words[2]}"
-    return _line(
-        name, words[0] if name in base else "-", words[1] if name in subj else "-", more, style=style
-    )
 
 
 def _line(name: str, *cells: str, style: str = "") -> Text:
@@ -252,27 +250,32 @@ def _moved(function: Function) -> str:
     return f"{function_name(function)} {share(function.baseline)} -> {share(function.subject)}"
 
 
-def _unseen(c: Comparison) -> Iterable[Row]:
-    """Functions a mode is known to cross that the stacks did not show under any name, each once."""
-    by_state: dict[str, dict[str, Expected]] = {}
-    for one in c.expected:
-        by_state.setdefault(one.state, {})[one.symbol] = one
-    for state, label in (("not traceable here", "not traceable here"), ("not observed", "not observed")):
-        names = by_state.get(state, {})
-        yield Row(f"{label} ({len(names)})", list(names), "  ")
+def _gone(c: Comparison, gone: tuple[Function, ...]) -> Iterable[Row]:
+    """What is gone; beside it, each once, what a mode is known to cross and was not seen by any name."""
+    items = [_by_stage(gone, "red")] if gone else []
+    for state in ("not traceable here", "not observed"):
+        names = list(dict.fromkeys(clean(one.symbol) for one in c.expected if one.state == state))
+        head = Text(f"{state} ({len(names)}): ", style="dim").append(names[0] if names else "none", style="")
+        items.append([head, *names[1:]])
+    for number, line in enumerate(items):
+        yield Row("" if number else f"functions gone ({len(gone)})", line, "  ")
 
 
 def _cost(c: Comparison) -> Iterable[Row]:
     """What tracing costs, one line for each kind of traffic."""
-    wide = max((len(clean(trip.traffic)) for trip in c.round_trips), default=0)
-    for number, trip in enumerate(c.round_trips):
-        several = [f"{clean(trip.traffic):<{wide}}"] if len(c.round_trips) > 1 else []
-        cells = [
-            f"{c.baseline.mode} {times(trip.baseline_cost)}",
-            f"{c.subject.mode} {times(trip.subject_cost)}",
-        ]
-        note = Text("traced trials against plain", style="dim")
-        yield Row("" if number else "tracing cost", [*several, *(f"{cell:<14}" for cell in cells), note])
+    note = Text("traced trials against plain", style="dim")
+    lines = [
+        (
+            clean(trip.traffic),
+            clean(f"{c.baseline.mode} {times(trip.baseline_cost)}"),
+            clean(f"{c.subject.mode} {times(trip.subject_cost)}"),
+        )
+        for trip in c.round_trips
+    ]
+    wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for number, line in enumerate(lines):
+        cells = [f"{cell:<{width}}" for cell, width in zip(line, wide, strict=True)]
+        yield Row("" if number else "tracing cost", [*cells[len(lines) == 1 :], note])
 
 
 def _packets(c: Comparison) -> Items:

@@ -32,11 +32,11 @@ def duration(ns: float) -> str:
 def durations(*values: float) -> list[str]:
     """Times that stand side by side: all in the unit of the largest, with the same decimals."""
     size = max((abs(value) for value in values), default=0.0)
-    for limit, unit, name in ((1e3, 1.0, "ns"), (1e6, 1e3, "us"), (1e9, 1e6, "ms"), (1e99, 1e9, "s")):
-        if size < limit * 0.9995:
-            break
+    scales = ((1e3, 1.0, "ns"), (1e6, 1e3, "us"), (1e9, 1e6, "ms"))
+    unit, name = next(((u, n) for limit, u, n in scales if size < limit * 0.9995), (1e9, "s"))
     decimals = 0 if name == "ns" else 1 if size / unit >= 9.95 else 2
-    return [f"{value / unit:.{decimals}f} {name}" for value in values]
+    # Adding zero makes of a rounded -0.0 what people write.
+    return [f"{round(value / unit, decimals) + 0.0:.{decimals}f} {name}" for value in values]
 
 
 def _three(value: float) -> str:
@@ -45,8 +45,8 @@ def _three(value: float) -> str:
 
 
 def times(ratio: Ratio | None) -> str:
-    """``x1.82``, or ``not measured``."""
-    return "not measured" if ratio is None else f"x{ratio.value:.2f}"
+    """``x1.82``, ``x15.2`` from ten on, or ``not measured``."""
+    return "not measured" if ratio is None else f"x{_three(ratio.value)}"
 
 
 def interval(ratio: Ratio) -> str:
@@ -59,7 +59,9 @@ def interval(ratio: Ratio) -> str:
 def count(value: float) -> str:
     """A mean count: without decimals where it is a whole number within 0.02, else with two."""
     near = round(value)
-    return f"{near}" if abs(value - near) <= WHOLE and (near or not value) else f"{value:.2f}"
+    if abs(value - near) <= WHOLE and (near or not value):
+        return str(near)
+    return f"{value:.2f}" if value >= 0.005 else "< 0.01"
 
 
 def share(value: float) -> str:

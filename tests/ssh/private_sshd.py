@@ -81,8 +81,10 @@ class Server:
         self.process.wait()
 
 
-def inventory(*hosts: Host, known_hosts: Path | None) -> Inventory:
-    return Inventory(path=Path("test.yml"), name="test", hosts=hosts, known_hosts=known_hosts)
+def inventory(*hosts: Host, known_hosts: Path | None, ssh_config: Path | None = None) -> Inventory:
+    return Inventory(
+        path=Path("test.yml"), name="test", hosts=hosts, known_hosts=known_hosts, ssh_config=ssh_config
+    )
 
 
 def free_port() -> int:

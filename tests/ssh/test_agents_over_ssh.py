@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -10,9 +11,10 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from private_sshd import Server, free_port, inventory
@@ -135,6 +137,49 @@ def test_a_host_without_python_is_told_so(remote: Remote, monkeypatch: pytest.Mo
     monkeypatch.setattr(agents, "_START", 'exec no-such-python "$1"')
     with pytest.raises(PreflightFailed, match="no-such-python"):
         start(remote)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"id": [1], "ok": true}', '{"event": "x", "id": [2]}', '{"event": "late", "id": 1, "sequence": 1}'],
+    ids=["an answer without sense", "an event without sense", "an event whose handler fails"],
+)
+def test_whatever_stops_the_reader_fails_all_pending_calls_and_is_no_traceback(
+    remote: Remote, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder, line: str
+) -> None:
+    hello = '{"event": "hello", "host": "n1"}'
+    monkeypatch.setattr(agents, "_START", f"echo '{hello}'; read asked; echo '{line}'; exec sleep 30")
+
+    def handler(host: str, event: Mapping[str, Any]) -> None:
+        if event["event"] == "late":
+            raise ValueError(f"{host}: no room for this")
+
+    link = start(remote, on_event=handler)
+    with pytest.raises(HostLost, match=r"answers cannot be followed.*Error"):
+        link.call("facts", timeout=10)
+    with pytest.raises(HostLost):
+        link.submit("beat")
+    assert not link.alive
+    link.close()
+    gc.collect()  # pytest tells of a thread's traceback by a warning
+    assert [str(w.message) for w in recwarn if "agent-n1" in str(w.message)] == []
+
+
+def test_a_connection_closed_under_the_reader_fails_all_pending_calls(
+    remote: Remote, recwarn: pytest.WarningsRecorder
+) -> None:
+    link = start(remote)
+    replies = [
+        link.submit("listen", proto="udp", address="127.0.0.1", port=free_port(), token="t", timeout_s=30)
+        for _ in range(3)
+    ]
+    assert [reply.event(10)["event"] for reply in replies] == ["listening"] * 3
+    remote.close()
+    for reply in replies:
+        with pytest.raises(HostLost):
+            reply.result(5)
+    assert not link.alive
+    assert [str(w.message) for w in recwarn if "agent-n1" in str(w.message)] == []
 
 
 def test_agents_of_a_fleet_start_answer_and_end_together(serve: Callable[..., Server]) -> None:

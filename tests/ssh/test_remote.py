@@ -12,11 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from private_sshd import Server, free_port, inventory, make_key
+from private_sshd import USER, Server, free_port, inventory, make_key
 
 from swarmscope.cluster.remote import Remote, RemoteTimeout
+from swarmscope.cluster.route import Setting, resolve
 from swarmscope.cluster.shell import Command, Raw, Secret
 from swarmscope.errors import HostLost, HostUnreachable, RemoteFailed
+from swarmscope.model import Host
 
 
 @pytest.fixture
@@ -101,6 +103,92 @@ class TestHostKeys:
         with Remote(host, inventory(known_hosts=known)) as remote:
             assert remote.run(Command("echo", "through")).stdout == "through\n"
         assert "Accepted publickey" in jump.log
+
+
+class TestTheInventorysOwnSshConfig:
+    """``swarmscope_ssh_config``: read in place of the user's, as ``ssh -F`` does; explicit keys win over it."""
+
+    def bare(self, server: Server, address: str = "n1") -> Host:
+        """A host of whom the inventory knows nothing but a name."""
+        return server.host(address=address, port=None, user=None, identity_file=None)
+
+    def config(self, server: Server, folder: Path, *more: str, name: str = "n1") -> Path:
+        path = folder / "a config"
+        lines = [f"Host {name}", "HostName 127.0.0.1", f"Port {server.port}", f"User {USER}"]
+        lines += [
+            f'IdentityFile "{server.client_key}"',
+            f'UserKnownHostsFile "{server.known_hosts()}"',
+            *more,
+        ]
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    def test_everything_about_a_host_may_stand_in_it(self, shared_server: Server, tmp_path: Path) -> None:
+        used = self.config(shared_server, tmp_path)
+        with Remote(self.bare(shared_server), inventory(known_hosts=None, ssh_config=used)) as remote:
+            assert remote.run(Command("echo", "in")).stdout == "in\n"
+
+    def test_the_users_own_is_then_not_read(
+        self, shared_server: Server, tmp_path: Path, own_home: Path
+    ) -> None:
+        self.config(shared_server, tmp_path).rename(own_home / ".ssh/config")
+        Remote(self.bare(shared_server), inventory(known_hosts=None)).open()
+        other = tmp_path / "other"
+        other.write_text("Host elsewhere\n")
+        with pytest.raises(HostUnreachable, match="n1 not found"):
+            Remote(self.bare(shared_server), inventory(known_hosts=None, ssh_config=other)).open()
+
+    def test_keys_of_the_inventory_win_over_it(self, shared_server: Server, tmp_path: Path) -> None:
+        used = tmp_path / "config"
+        stranger = make_key(tmp_path / "stranger")
+        used.write_text(f"Host *\nPort {free_port()}\nUser nobody\nIdentityFile {stranger}\n")
+        host = shared_server.host(
+            origin={"port": "lab.yml:3", "user": "lab.yml:4", "identity_file": "lab.yml:5"}
+        )
+        hosts = inventory(host, known_hosts=shared_server.known_hosts(), ssh_config=used)
+        Remote(host, hosts).open()
+        route = resolve(host, hosts)
+        assert route.port == Setting(str(shared_server.port), "lab.yml:3")
+        assert route.user == Setting(USER, "lab.yml:4")
+        assert route.identity == Setting(str(shared_server.client_key), "lab.yml:5")
+
+    def test_where_a_value_came_from_names_the_file(self, shared_server: Server, tmp_path: Path) -> None:
+        used = self.config(shared_server, tmp_path, "ProxyJump gate:2222")
+        host = self.bare(shared_server)
+        route = resolve(host, inventory(host, known_hosts=None, ssh_config=used))
+        assert route.address == Setting("127.0.0.1", f"{used}, for n1")
+        assert route.port == Setting(str(shared_server.port), str(used))
+        assert route.identity == Setting(str(shared_server.client_key), str(used))
+        assert route.proxyjump == Setting(f"{USER}@gate:2222", str(used))
+
+    def test_a_jump_host_of_it_is_gone_through_and_verified(
+        self, serve: Callable[..., Server], tmp_path: Path
+    ) -> None:
+        jump, target = serve(), serve()
+        used = self.config(target, tmp_path, f"ProxyJump localhost:{jump.port}")
+        known = tmp_path / "known of the jump host"
+        known.write_text(jump.known(f"[localhost]:{jump.port}"))
+        with used.open("a") as file:
+            file.write(f'Host localhost\nIdentityFile {jump.client_key}\nUserKnownHostsFile "{known}"\n')
+        with Remote(self.bare(target), inventory(known_hosts=None, ssh_config=used)) as remote:
+            assert remote.run(Command("echo", "through")).stdout == "through\n"
+        assert "Accepted publickey" in jump.log
+        known.write_text(target.known(f"[localhost]:{jump.port}"))
+        with pytest.raises(HostUnreachable, match="changed host key for .localhost"):
+            Remote(self.bare(target), inventory(known_hosts=None, ssh_config=used)).open()
+
+    def test_hints_name_it(self, shared_server: Server, tmp_path: Path) -> None:
+        used = self.config(shared_server, tmp_path)
+        shared_server.known_hosts().write_text("")
+        with pytest.raises(HostUnreachable, match="unknown host key") as caught:
+            Remote(self.bare(shared_server), inventory(known_hosts=None, ssh_config=used)).open()
+        assert f"ssh -F '{used}' n1" in caught.value.hint
+
+    def test_one_that_cannot_be_read_as_such_is_named(self, shared_server: Server, tmp_path: Path) -> None:
+        broken = tmp_path / "broken"
+        broken.write_text("Host\n")
+        with pytest.raises(HostUnreachable, match=f"{broken} cannot be used"):
+            Remote(self.bare(shared_server), inventory(known_hosts=None, ssh_config=broken))
 
 
 class TestLogin:

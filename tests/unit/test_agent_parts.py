@@ -19,6 +19,7 @@ from swarmscope.agent import (
     locks,
     processes,
     reach,
+    recorder,
     sweep,
     tools,
     topology,
@@ -132,6 +133,46 @@ def test_only_udp_to_that_port_has_a_payload() -> None:
 )
 def test_an_instance_is_ours_only_with_this_hosts_name(name: str, host: str, run: str | None) -> None:
     assert sweep.instance_run(name, host) == run
+
+
+BPFTRACE = """ERROR: Unknown error -1: couldn't set RLIMIT_MEMLOCK for bpftrace. If your program is
+path.bt:38:42-68: ERROR: Struct/union of type 'struct ns_common' does not contain a field named 'inum'
+    @hop[nsecs, cpu, (uint64)$skb] = (1, $skb->dev->nd_net.net->ns.inum, $skb->dev->ifindex, $skb->len,
+                                         ~~~~~~~~~~~~~~~~~~~~~~~~~~
+path.bt:73:42-68: ERROR: Cannot cast from "none" type
+         ~~~~~~~~
+"""
+PERF = """event syntax error: 'net:net_dev_queue'
+                     \\___ unknown tracepoint
+
+Error:	File /sys/kernel/tracing/events/net/net_dev_queue not found.
+Hint:	Perhaps this kernel misses some CONFIG_ setting to enable this feature?.
+
+ Usage: perf record [<options>] [<command>]
+
+    -e, --event <event>   event selector. use 'perf list' to list available events
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        (BPFTRACE, BPFTRACE.splitlines()[1]),
+        (
+            BPFTRACE.splitlines()[0] + "\npath.bt:112-113: ERROR: tracepoint not found: net:netif_rx\n",
+            "path.bt:112-113: ERROR: tracepoint not found: net:netif_rx",
+        ),
+        (PERF, "Error: File /sys/kernel/tracing/events/net/net_dev_queue not found."),
+        (
+            "one\nrecord.sh: line 50: x: No such file or directory\n---\n",
+            "record.sh: line 50: x: No such file or directory",
+        ),
+        ("~~~\n", ""),
+        ("", ""),
+    ],
+)
+def test_the_line_that_says_what_is_wrong_is_found_in_what_a_tool_says(said: str, line: str) -> None:
+    assert recorder.telling_line(said) == line
 
 
 @pytest.mark.parametrize(

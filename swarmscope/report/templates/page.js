@@ -29,7 +29,8 @@
       font: { family: getComputedStyle(document.body).fontFamily, size: 12.5, color: css("ink") },
       uniformtext: { minsize: 10, mode: "hide" }, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" }, hoverlabel: { namelength: -1 } };
     const merged = Object.assign({}, base, painted(own));
-    for (const name of ["xaxis", "yaxis"]) {
+    const axes = Object.keys(merged).filter(name => /^[xy]axis[0-9]*$/.test(name));
+    for (const name of new Set(["xaxis", "yaxis", ...axes])) {
       const title = merged[name] && merged[name].title;
       merged[name] = Object.assign({}, axis, merged[name], { title: Object.assign({ font: { size: 12.5 } }, title) });
     }

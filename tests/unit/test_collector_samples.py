@@ -1,0 +1,69 @@
+"""Every collector brings a small real recording, and what it decodes to.
+
+``RENEW_SAMPLES=1 pytest tests/unit/test_collector_samples.py`` writes ``decoded.json`` anew from the samples.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from swarmscope import collectors
+from swarmscope.places import shipped
+from swarmscope.trace import formats
+
+FOLDERS = sorted(path.parent for path in shipped("collectors").glob("*/collector.yml"))
+FIRST = 2
+"""So many rows of each table are written out."""
+LARGEST = 20_000
+
+
+def decoded(collector: collectors.Collector, file: str, format_name: str) -> formats.Decoded:
+    """A sample, decoded as one from host n1; stamps stay on the clock they were taken with."""
+    source = formats.Source(
+        file, host="n1", kernel="k", collector=collector.name, arm="baseline" if collector.per_arm else ""
+    )
+    with (collector.folder / "sample" / file).open("rb") as opened:
+        return formats.decode(format_name, opened, source)
+
+
+def summary(collector: collectors.Collector) -> dict[str, Any]:
+    """What ``decoded.json`` holds: output -> table -> number of rows, and the first ones."""
+    return {
+        output["file"]: {
+            name: {"rows": table.height, "first": table.head(FIRST).to_dicts()}
+            for name, table in decoded(collector, output["file"], output["format"]).tables.items()
+            if table.height
+        }
+        for output in collector.outputs
+    }
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_the_sample_of_each_collector_decodes_to_what_it_says(folder: Path) -> None:
+    collector = collectors.load(folder)
+    sample = folder / "sample"
+    assert sample.is_dir(), f"{folder.name} has no sample/: docs/collectors.md says what belongs there"
+    wanted = {output["file"] for output in collector.outputs}
+    assert {path.name for path in sample.iterdir()} - {"decoded.json"} == wanted
+    found = summary(collector)
+    if os.environ.get("RENEW_SAMPLES"):
+        (sample / "decoded.json").write_text(json.dumps(found, indent=1) + "\n")
+        pytest.skip("decoded.json was written, not compared")
+    assert found == json.loads((sample / "decoded.json").read_text())
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_a_sample_is_small_whole_and_holds_more_than_counters_of_loss(folder: Path) -> None:
+    collector = collectors.load(folder)
+    rows = 0
+    for output in collector.outputs:
+        assert (folder / "sample" / output["file"]).stat().st_size < LARGEST
+        tables = decoded(collector, output["file"], output["format"]).tables
+        assert "damaged" not in tables["losses"]["what"].to_list(), tables["losses"]
+        rows += sum(table.height for name, table in tables.items() if name != "losses")
+    assert rows > 0

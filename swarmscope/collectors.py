@@ -35,6 +35,8 @@ FORMATS: Final = (
 )
 FEATURES: Final = ("btf", "instances", "kprobes", "kallsyms")
 """Facts of the agent that ``needs.features`` may name; besides ``tracer:NAME``."""
+CLOCKS: Final = ("monotonic", "boottime")
+"""What an output may be stamped with. Jinja2 may choose, so it is checked once it is rendered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +259,8 @@ def render(collector: Collector, *, options: Mapping[str, Any], context: Mapping
 
     ``context`` is the run's side (run, host, recorder, arm, instance, deadline_s, tools, tracefs, flow, …);
     the options, defaults included, are added as ``options``. Besides the keys of the request, ``described``
-    lists the outputs with format and clock. Raises ``UsageError`` for a wrong option and for a name in a
-    template that nothing defines.
+    lists the outputs with format and clock. Raises ``UsageError`` for a wrong option, for a name in a
+    template that nothing defines, and for a clock that is none.
     """
     wrong = option_mistakes(collector, options)
     if wrong:
@@ -275,6 +277,12 @@ def render(collector: Collector, *, options: Mapping[str, Any], context: Mapping
 
     scripts = [name for name in (collector.record, collector.after) if name]
     outputs = [{key: text(value) for key, value in output.items()} for output in collector.outputs]
+    for output in outputs:
+        if output["clock"] not in CLOCKS:
+            raise UsageError(
+                f"collector {collector.name}: output {output['file']}: unknown clock {output['clock']!r}",
+                hint=f"clock is one of {', '.join(CLOCKS)}",
+            )
     return {
         "id": context["recorder"],
         "files": {name.removesuffix(".j2"): file(name) for name in (*scripts, *collector.files)},

@@ -146,6 +146,8 @@ class Playbook:
     collectors: tuple[CollectorChoice, ...]
     deadline_s: int
     """After this many seconds everything on the hosts stops by itself."""
+    pin_cpus: bool = True
+    """Client on its host's last CPU, server on its host's first, in both arms alike."""
 
     def mode(self, arm: ArmName) -> Mode:
         return self.baseline if arm == "baseline" else self.subject

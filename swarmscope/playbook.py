@@ -106,6 +106,7 @@ class _PlaybookShape(Strict):
     trials: _TrialsShape = _TrialsShape()
     collectors: list[Any]
     deadline_s: int = Field(default=300, ge=10, le=86_400)
+    pin_cpus: bool = True
 
 
 def find(name: str | Path) -> Path:
@@ -163,6 +164,7 @@ def load(name: str | Path, variables: Mapping[str, Any] | None = None) -> Playbo
         traced_trials=shape.trials.traced,
         collectors=choices,
         deadline_s=shape.deadline_s,
+        pin_cpus=shape.pin_cpus,
     )
 
 
@@ -194,6 +196,7 @@ def to_dict(playbook: Playbook) -> dict[str, Any]:
         "traced_trials": playbook.traced_trials,
         "collectors": [{"name": c.name, "options": dict(c.options)} for c in playbook.collectors],
         "deadline_s": playbook.deadline_s,
+        "pin_cpus": playbook.pin_cpus,
     }
 
 

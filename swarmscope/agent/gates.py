@@ -69,7 +69,9 @@ def _open(
     if gate.path in recorder.pipes:
         return recorder.pipes[gate.path], data
     try:
-        fd = spawner.call(lambda: os.open(gate.path, os.O_WRONLY | os.O_CLOEXEC))
+        # Not waiting: a fifo that nobody reads is an error here, not a hang.
+        flags = os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        fd = spawner.call(lambda: os.open(gate.path, flags))
     except OSError as error:
         raise _gone(recorder, error) from error
     opened.callback(os.close, fd)

@@ -1,7 +1,7 @@
 """Doing something inside a network namespace: a thread enters it, works, and ends.
 
-Scope: setns(2) moves only the calling thread, so each piece of work gets a thread of its own. A socket made
-there stays in that namespace whatever thread uses it later; a process forked there starts in it. Needs root.
+Scope: setns(2) and sched_setaffinity(2) move only the calling thread, so each piece of work gets a thread of
+its own. A socket made there stays in that namespace whatever thread uses it later; a process forked there starts in it. Needs root.
 """
 
 from __future__ import annotations
@@ -19,21 +19,32 @@ T = TypeVar("T")
 OWN = "/proc/self/ns/net"
 
 
-def inside(netns: str, work: Callable[[], T]) -> T:
-    """``work()`` in the network namespace at path ``netns`` (empty: the agent's own); its result or
-    exception.
+def pin(cpu: str) -> None:
+    """Keep the calling thread, and what it starts, on the ``first`` or ``last`` CPU the agent may use; empty:
+    on any.
+    """
+    if cpu:
+        allowed = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {allowed[0] if cpu == "first" else allowed[-1]})
+
+
+def inside(netns: str, work: Callable[[], T], *, cpu: str = "") -> T:
+    """``work()`` in the network namespace at path ``netns`` (empty: the agent's own), on one CPU if ``cpu``
+    says so (see ``pin``); its result or exception.
 
     Raises ``AgentError`` of kind ``missing`` where there is no such namespace, ``failed`` where it cannot be
     entered.
     """
-    if not netns:
+    if not netns and not cpu:
         return work()
     box: list[T] = []
     failure: list[BaseException] = []
 
     def body() -> None:
         try:
-            enter(netns)
+            if netns:
+                enter(netns)
+            pin(cpu)
             box.append(work())
         except BaseException as error:
             failure.append(error)

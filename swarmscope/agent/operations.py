@@ -32,6 +32,10 @@ Operation = Callable[[Args], Dict[str, Any]]
 MAX_TTL_S = 24 * 3600
 
 
+def _cpu(args: Args) -> str:
+    return args.choice("cpu", ("", "first", "last"), "")
+
+
 class Host:
     """One host as this agent holds it."""
 
@@ -167,8 +171,11 @@ class Host:
                 hint="wait until it ends",
                 holder=locks.public(lock),
             )
+        # The ledger is what says that a trace instance is ours: it stays for ``sweep`` while one does.
+        left = sweep.remove_instances(self.name, run) if ledger.entries(self._places.state, run) else ""
         removed = self._places.remove_run(run)
-        ledger.forget(self._places.state, run)
+        if not left:
+            ledger.forget(self._places.state, run)
         return {"removed": removed}
 
     def _ping(self, args: Args) -> dict[str, Any]:
@@ -180,16 +187,18 @@ class Host:
             size=args.whole("size", high=65507),
             interval_us=args.whole("interval_us"),
             timeout_s=args.seconds("timeout_s"),
+            cpu=_cpu(args),
         )
 
     def _rr_serve(self, args: Args) -> dict[str, Any]:
         size = args.whole("size", low=1, high=1 << 20)
         transport = args.choice("transport", ("tcp", "udp"))
-        server = traffic_rr.RrServer(args.text("netns"), args.text("address"), transport, size)
+        where = args.text("netns"), args.text("address")
+        server = traffic_rr.RrServer(*where, transport, size, cpu=_cpu(args))
         if server.port in self._rr_servers:
             # The same number in another namespace: ports are this op's handle, so ask the kernel for another
             # one.
-            second = traffic_rr.RrServer(args.text("netns"), args.text("address"), transport, size)
+            second = traffic_rr.RrServer(*where, transport, size, cpu=_cpu(args))
             server.close()
             server = second
         self._rr_servers[server.port] = server
@@ -212,6 +221,7 @@ class Host:
             size=args.whole("size", low=1, high=1 << 20),
             count=args.whole("count", low=1, high=10_000_000),
             timeout_s=args.seconds("timeout_s"),
+            cpu=_cpu(args),
         )
 
     def _mtu(self, args: Args) -> dict[str, Any]:

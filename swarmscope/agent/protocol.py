@@ -72,8 +72,8 @@ class Args:
             raise AgentError("usage", f"{self.op}: {key!r} must be a positive number of seconds")
         return float(value)
 
-    def choice(self, key: str, allowed: tuple[str, ...]) -> str:
-        value = self.text(key)
+    def choice(self, key: str, allowed: tuple[str, ...], default: str | None = None) -> str:
+        value = self.text(key, default)
         if value not in allowed:
             raise AgentError(
                 "usage", f"{self.op}: {key!r} is {value!r}, expected one of {', '.join(allowed)}"

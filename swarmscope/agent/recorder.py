@@ -165,8 +165,7 @@ class Recorder:
             except subprocess.TimeoutExpired:
                 processes.signal_group(process.pid, number)
         code = process.wait()
-        if processes.group_members(process.pid):
-            processes.signal_group(process.pid, signal.SIGKILL)
+        self._end_rest(process.pid)
         self.close()
         return {"id": self.id, "exit": code, "seconds": round(time.monotonic() - began, 3)}
 
@@ -180,14 +179,22 @@ class Recorder:
         assert process.stdin
         process.stdin.close()
         code = process.wait()
-        processes.signal_group(process.pid, signal.SIGKILL)
+        self._end_rest(process.pid)
         return code
+
+    def _end_rest(self, group: int) -> None:
+        """KILL to what is left of a group whose leader has ended, if it is still this run's: the leader's pid
+        is free again once the group is empty.
+        """
+        members = processes.group_members(group)
+        if any(processes.environment(pid).get(processes.MARK) == self.run for pid in members):
+            processes.signal_group(group, signal.SIGKILL)
 
     def close(self) -> None:
         """Close what the agent holds open for it."""
-        for fd in self.pipes.values():
-            os.close(fd)
-        self.pipes.clear()
+        with contextlib.suppress(KeyError):  # empty; taken out one by one, so no thread closes one twice
+            while True:
+                os.close(self.pipes.popitem()[1])
         if self.process and self.process.stdin:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()

@@ -59,8 +59,8 @@ class Recorders:
         begun: list[Recorder] = []
         try:
             for one in wanted:
+                begun.append(one)  # first: what fails half way has pipes to close
                 one.prepare(self._places)
-                begun.append(one)
             for one in wanted:
                 one.start(self._places, self.spawner, deadline_s)
                 self._known[run, one.id] = self._running[one.id] = one
@@ -108,13 +108,15 @@ def _await_ready(wanted: list[Recorder]) -> list[dict[str, Any]]:
     ready: dict[str, int] = {}
     while len(ready) < len(wanted):
         for one in wanted:
+            # Also of one that was ready: it may die while the others are waited for.
+            if one.has_ended():
+                code = one.process.returncode if one.process else None
+                when = "after it was ready" if one.id in ready else "before it was ready"
+                raise _failure(one, f"ended with exit code {code} {when}", code)
             if one.id in ready:
                 continue
             if one.is_ready():
                 ready[one.id] = time.monotonic_ns()
-            elif one.has_ended():
-                code = one.process.returncode if one.process else None
-                raise _failure(one, f"ended with exit code {code} before it was ready", code)
             elif time.monotonic() - one.started > one.ready_timeout_s:
                 raise _failure(one, f"was not ready after {one.ready_timeout_s:g} s", None)
         time.sleep(POLL_S)

@@ -92,6 +92,19 @@ def instance_run(name: str, host: str) -> str | None:
     return run if prefix == "swarmscope" and run and rest.startswith(f"{host}.") else None
 
 
+def remove_instances(host: str, run: str) -> str:
+    """Remove what trace instances a run still has on this host; empty when none is left, else why one is."""
+
+    def remove(root: Path | None) -> str:
+        folder = root / "instances" if root else None
+        if folder is None or not folder.is_dir():
+            return ""
+        names = [entry.name for entry in folder.iterdir() if instance_run(entry.name, host) == run]
+        return "; ".join(filter(None, (_remove_instance(root, name) for name in names)))
+
+    return tracefs.with_mounted("tracefs", tracefs.TRACING, remove)
+
+
 def _instances(places: Places, root: Path | None, host: str, spared: set[str]) -> list[dict[str, Any]]:
     if root is None or not (root / "instances").is_dir():
         return []
@@ -137,6 +150,10 @@ def _remove(places: Places, host: str, item: dict[str, Any]) -> str:
         held = locks.current(places.state)
         if held and held["run"] == run:
             return "its run holds the lock again"
+        # The ledger is what says that an instance is ours: it goes last.
+        why = remove_instances(host, run) if ledger.entries(places.state, run) else ""
+        if why:
+            return f"its trace instance is still there: {why}"
         places.remove_run(run)
         ledger.forget(places.state, run)
         return ""

@@ -54,7 +54,15 @@ def nanoseconds(milliseconds: str) -> int:
 
 
 def ping(
-    *, run: str, namespace: str, address: str, count: int, size: int, interval_us: int, timeout_s: float
+    *,
+    run: str,
+    namespace: str,
+    address: str,
+    count: int,
+    size: int,
+    interval_us: int,
+    timeout_s: float,
+    cpu: str = "",
 ) -> dict[str, Any]:
     """Send ``count`` requests of ``size`` bytes; ``{start, end, sent, received, duplicates, rtts}``.
 
@@ -63,7 +71,7 @@ def ping(
     """
     argv = ["ping", "-n", "-c", str(count), "-i", f"{interval_us / 1e6:.6f}", "-s", str(size)]
     argv += ["-W", "1", "-w", str(math.ceil(timeout_s)), address]
-    start, end, code, out, err = netns.inside(namespace, lambda: _run(argv, run, timeout_s + 2))
+    start, end, code, out, err = netns.inside(namespace, lambda: _run(argv, run, timeout_s + 2), cpu=cpu)
     sent, rtts, duplicates = parse(out)
     if code not in (0, 1) or not sent:
         reason = (err or out).strip().splitlines()
@@ -118,7 +126,7 @@ def _as_elsewhere() -> None:
     bring functions (ping_v4_sendmsg for raw_sendmsg) that the network did not. A group outside every range
     has it fall back to raw, which root may open, everywhere.
     """
-    libc.end_with_parent()
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(GID_OUTSIDE_ANY_RANGE)
+    libc.end_with_parent()  # last: the kernel forgets the wish when a process changes its group

@@ -35,9 +35,10 @@ class RrServer:
     given.
     """
 
-    def __init__(self, namespace: str, address: str, transport: str, size: int) -> None:
+    def __init__(self, namespace: str, address: str, transport: str, size: int, *, cpu: str = "") -> None:
         self.transport = transport
         self.size = size
+        self._cpu = cpu
         self._open: set[socket.socket] = set()
         self._closed = False
         self._socket = netns.inside(namespace, lambda: self._bind(address))
@@ -71,6 +72,7 @@ class RrServer:
             threading.Thread(target=self._answer, args=(peer,), name="rr-peer", daemon=True).start()
 
     def _answer(self, peer: socket.socket) -> None:
+        netns.pin(self._cpu)
         with contextlib.suppress(OSError), peer:
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             buffer = bytearray(self.size)
@@ -79,6 +81,7 @@ class RrServer:
         self._open.discard(peer)
 
     def _echo(self) -> None:
+        netns.pin(self._cpu)
         with self._socket as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(CLOSED_WITHIN_S))
             while not self._closed:
@@ -108,7 +111,15 @@ def receive_all(sock: socket.socket, view: memoryview) -> bool:
 
 
 def rr(
-    *, namespace: str, address: str, port: int, transport: str, size: int, count: int, timeout_s: float
+    *,
+    namespace: str,
+    address: str,
+    port: int,
+    transport: str,
+    size: int,
+    count: int,
+    timeout_s: float,
+    cpu: str = "",
 ) -> dict[str, Any]:
     """Send ``count`` requests after an uncounted warm-up; ``{start, end, sent, received, rtts: [[seq, ns],
     ...]}``.
@@ -123,7 +134,7 @@ def rr(
     gc.disable()  # a collection in the middle of a request would be measured as network
     try:
         return netns.inside(
-            namespace, lambda: exchange(address, port, size, count, time.monotonic() + timeout_s)
+            namespace, lambda: exchange(address, port, size, count, time.monotonic() + timeout_s), cpu=cpu
         )
     except socket.timeout:
         raise AgentError("timeout", f"rr to {address}:{port} did not end in {timeout_s:g} s") from None

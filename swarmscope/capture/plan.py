@@ -84,12 +84,18 @@ def address_word(address: str, byteorder: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """Both ends of one arm. ``ports`` are those of the arm's request-response servers."""
+    """Both ends of one arm. ``ports`` are those of the arm's request-response servers.
+
+    ``pinned``: the client runs on the last CPU of its host, the server on the first of its own. Left
+    alone, the scheduler moves both about, and in a lab a round trip on one CPU takes a third of one that
+    wakes another.
+    """
 
     arm: ArmName
     mode: Mode
     client: Endpoint
     server: Endpoint
+    pinned: bool = True
     ports: tuple[int, ...] = ()
 
     def with_ports(self, ports: tuple[int, ...]) -> Ends:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -66,7 +67,7 @@ class Session:
         self.record.put(state="running", kernels=kernels)
         for host in self.hosts.live():
             self.engines[host.name] = Engine(self.hosts.fleet.remote(host.name))
-        bare = [self._make_ends(arm) for arm in ARMS]
+        bare = [replace(self._make_ends(arm), pinned=self.playbook.pin_cpus) for arm in ARMS]
         self.servers = trials.start_servers(self.run, bare, self.playbook.traffic, self.hosts.links)
         self.ends = {end.arm: end.with_ports(self.servers.of(end.arm)) for end in bare}
         self._save_surroundings(kernels)

@@ -58,6 +58,7 @@ def start_servers(
                 address=end.server.address,
                 transport=spec.transport,
                 size=spec.size,
+                cpu="first" if end.pinned else "",
             )
             ports[end.arm, spec.transport, spec.size] = int(answer["port"])
     return Servers(ports)
@@ -75,6 +76,7 @@ def _send(
         "count": count,
         "size": spec.size,
         "timeout_s": timeout_s,
+        "cpu": "last" if ends.pinned else "",
     }
     if spec.kind == "ping":
         request["interval_us"] = spec.interval_us

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ from swarmscope.model import Host, Inventory
 from swarmscope.probes import bound
 
 PROBES: Final = 60
-LISTEN_S: Final = 6
+LISTEN_S: Final = 4
 SMALLEST_MTU: Final = 576
 """What every IPv4 host must accept (RFC 791); below it the path is of no use."""
 UNKNOWN_MTU: Final = 1500
@@ -210,11 +211,16 @@ def _try_path(source: HostView, target: HostView, sender: AgentLink, listener: A
         link = replace(link, mtu=int(mtu))
     except SwarmscopeError as error:
         link = replace(link, trouble=error.message)
-    results = {
-        port: _try_port(target, port, protocol, how, sender, listener)
-        for port, protocol, how in _ports(there)
-    }
-    return replace(link, ports=results)
+    wanted = list(_ports(there))
+    # At once: a port that is filtered costs the whole time to listen.
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        tried = list(pool.map(lambda words: _try_port(target, *words, sender, listener), wanted))
+    found = {port: said for (port, _, _), said in zip(wanted, tried, strict=True)}
+    return replace(
+        link,
+        ports={port: why for port, (why, _) in found.items()},
+        sniffed=tuple(port for port, (_, sniffed) in found.items() if sniffed),
+    )
 
 
 def _ports(target: Host) -> Iterator[tuple[str, str, str]]:
@@ -228,8 +234,8 @@ def _ports(target: Host) -> Iterator[tuple[str, str, str]]:
 
 def _try_port(
     target: HostView, port: str, protocol: str, how: str, sender: AgentLink, listener: AgentLink
-) -> str:
-    """Empty where a token sent to the port arrived; else why not."""
+) -> tuple[str, bool]:
+    """(empty where a token sent to the port arrived, else why not · whether a packet socket saw it)."""
     host = target.host
     address = host.data_path_addr if how == "vxlan" else host.control_addr
     number = int(port.partition("/")[0])
@@ -244,13 +250,13 @@ def _try_port(
         sent = sender.call("send", proto=how, address=address, port=number, token=token)
         heard: Mapping[str, Any] = waiting.result(LISTEN_S + 10)
     except SwarmscopeError as error:
-        return error.message
+        return error.message, False
     if heard["received"]:
-        return ""
+        return "", heard["via"] != "socket"
     if not heard["bound"] and protocol == "tcp":
         swarm = target.swarm
         if swarm is None or swarm.state == "inactive":
-            return f"another program on {host.name} has this port"
+            return f"another program on {host.name} has this port", False
         # The Swarm has it: that it takes connections is all there is to see.
-        return "" if sent["connected"] else str(sent["error"] or "no answer")
-    return str(sent["error"] or "nothing arrived")
+        return "" if sent["connected"] else str(sent["error"] or "no answer"), False
+    return str(sent["error"] or "nothing arrived"), False

@@ -268,7 +268,7 @@ def _clock(view: HostView, views: Views, facts: Mapping[str, Any]) -> Iterator[C
         status = int((view.clocks.get("adjtimex") or {}).get("status", 0))
         synced = "" if not status & STA_UNSYNC else ", not synchronised by NTP"
         text = f"known to ±{view.offset.half_width / 1000:.1f} us against {reference.host.name}"
-        text += f"; wall clocks differ by {far / 1e6:.1f} ms{synced}{shared}"
+        text += f"; wall clocks differ by {abs(far) / 1e6:.1f} ms{synced}{shared}"
         odd = abs(far) > FAR_WALL_CLOCK_NS
         hint = "traces are not affected, but log times and certificates are: set up NTP" if odd else ""
         yield Check(name, "clock", "warn" if odd else "ok", text, hint)

@@ -37,6 +37,8 @@ class LinkView:
     """Why the size could not be tried."""
     ports: Mapping[str, str] = field(default_factory=dict)
     """Port -> why it did not work; empty text: proven."""
+    sniffed: tuple[str, ...] = ()
+    """Ports in use there, whose packet was seen at the interface: before the target's own firewall."""
 
 
 def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -64,6 +66,8 @@ def check_links(links: Sequence[LinkView], views: Views) -> Iterator[Check]:
             yield Check(link.source, f"ports to {link.target}", "fail", text, hint, needed=True)
         if link.ports and not broken:
             proven = ", ".join(f"{port}{' (VXLAN)' if port == '4789/udp' else ''}" for port in link.ports)
+            if link.sniffed:
+                proven += f"; {', '.join(link.sniffed)} in use, seen to arrive (before the firewall there)"
             yield Check(link.source, f"ports to {link.target}", "ok", proven)
 
 

@@ -22,10 +22,21 @@ from swarmscope.compare import Side, stages
 from swarmscope.compare.latency import Measured, measure
 from swarmscope.compare.result import Bounded, Comparison, Function, StageTimes
 from swarmscope.report import charts, multiples, picture, settings
-from swarmscope.report.wording import clean, count, duration, durations, effect, interval, share, times
+from swarmscope.report.wording import (
+    clean,
+    count,
+    duration,
+    durations,
+    effect,
+    interval,
+    share,
+    times,
+    trials_each,
+)
 
 Facts = Mapping[str, Mapping[str, Any]]
 LEVEL_CLASS = {"comparable": "comparable", "comparable with care": "care", "not comparable": "stop"}
+NO_BREAK = "\N{NO-BREAK SPACE}"
 FOLDED = 60
 """Folded stacks listed of each kind, the most common first."""
 
@@ -66,6 +77,7 @@ def render(
             figures=figures,
             kernel_rows=_kernel_rows(c),
             beyond=multiples.beyond(c.kernel_times),
+            trials=trials_each(c),
             traffic=", ".join(trip.traffic for trip in c.round_trips),
             hidden={name: charts.above(*pair) for name, pair in samples.items()},
             function_groups=[
@@ -107,7 +119,7 @@ def _tiles(c: Comparison) -> list[dict[str, str]]:
         more = "no plain trial with an answer"
         if trip.ratio is not None:
             medians = " → ".join(durations(trip.baseline.median, trip.subject.median))
-            more = f"{interval(trip.ratio)}, {medians}"
+            more = f"{medians.replace(' ', NO_BREAK)} {interval(trip.ratio).replace(' ', NO_BREAK)}"
         tiles.append({"what": f"round trip, {trip.traffic}", "value": times(trip.ratio), "more": more})
     seen = bool(c.stack_source)
     tiles.append(
@@ -187,6 +199,7 @@ def _environment() -> Environment:
         interval=interval,
         effect=effect,
         bounds=_bounds,
+        more=lambda value: f"{value:+.2f}" if abs(value) >= 0.005 else "0",
         signed_share=lambda value: f"{100 * value:+.1f} %",
     )
     return environment

@@ -81,6 +81,8 @@ def _flat(value: Any) -> bool:
 def _word(key: str, value: Any) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and key.endswith("_ns"):
         return duration(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return UNKNOWN if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
@@ -98,12 +100,12 @@ def _hosts(hosts: list[str], facts: Mapping[str, Mapping[str, Any]]) -> list[tup
         "clocksource",
         "lockdown",
         "cgroup",
-        "mitigations",
     )
     rows = [row(key, lambda f, key=key: str(f.get(key, UNKNOWN))) for key in plain]
+    rows += [row("mitigations", lambda f: _mitigations(f.get("mitigations")))]
     rows += [row("memory", lambda f: size(int(f["mem_kb"]) * 1000) if f.get("mem_kb") else UNKNOWN)]
     rows += [row("boot id", lambda f: str(f.get("boot_id", UNKNOWN)))]
-    rows += [row("docker", lambda f: _pairs(f.get("docker") or {}))]
+    rows += [row("docker", lambda f: _docker(f.get("docker") or {}))]
     tools = sorted({name for f in facts.values() for name in f.get("tools", {})})
     rows += [row(name, lambda f, name=name: _tool(f.get("tools", {}).get(name))) for name in tools]
     rows += [row("devices", lambda f: "; ".join(_nic(n) for n in f.get("nics", ())) or UNKNOWN)]
@@ -111,12 +113,32 @@ def _hosts(hosts: list[str], facts: Mapping[str, Mapping[str, Any]]) -> list[tup
     return [r for r in rows if any(value != UNKNOWN for value in r[1])]
 
 
+def _mitigations(value: Any) -> str:
+    """What the kernel does against the CPU's faults: it costs time. Faults the CPU has not are left out."""
+    if not isinstance(value, Mapping):
+        return UNKNOWN if value is None else str(value)
+    kept = {key: str(text).removeprefix("Mitigation: ") for key, text in value.items()}
+    rows = [f"{key}: {text}" for key, text in kept.items() if text != "Not affected"]
+    return "; ".join(rows) or "none needed"
+
+
+def _docker(value: Mapping[str, Any]) -> str:
+    """Version, API and system of an engine, by the names of the Docker API or of the facts."""
+    named = (("", "Version"), ("API ", "ApiVersion"), ("", "Os"))
+    found = [f"{word}{value.get(key, value.get(_short(key), ''))}" for word, key in named]
+    return ", ".join(text for text, (word, _) in zip(found, named, strict=True) if text != word) or UNKNOWN
+
+
+def _short(key: str) -> str:
+    return key.lower().removesuffix("version") or key.lower()
+
+
 def _tool(tool: Any) -> str:
     return str(tool.get("version", "there")) if isinstance(tool, Mapping) else "not there"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items()) or UNKNOWN
+    return ", ".join(f"{key} {' '.join(str(value).split())}" for key, value in values.items()) or UNKNOWN
 
 
 def _nic(nic: Mapping[str, Any]) -> str:

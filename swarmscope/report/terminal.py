@@ -24,6 +24,7 @@ from swarmscope.report.wording import (
     interval,
     share,
     times,
+    trials_each,
 )
 
 WIDTH = 100
@@ -32,7 +33,7 @@ LABEL = 22
 NAMES = 60
 """Functions a row lists at most."""
 STYLES = {"comparable": "bold green", "comparable with care": "bold yellow", "not comparable": "bold red"}
-EVENTS_SHOWN = 6
+EVENTS_SHOWN = 5
 STAGES_SHOWN = 9
 """Stages listed one by one; where there are more, the smallest are put together."""
 STAGE, TIME = 14, 12
@@ -63,15 +64,14 @@ def render(comparison: Comparison, *, page: str = "", width: int = WIDTH) -> Tex
 def _head(c: Comparison, width: int) -> Text:
     """Who, where, with what and the verdict on one line, as far apart as the width allows."""
     same = c.baseline.run == c.subject.run
-    counts = [min(len(t.baseline.medians), len(t.subject.medians)) for t in c.round_trips]
-    trials = min(counts, default=min(c.baseline.plain_trials, c.subject.plain_trials))
+    trials, _ = trials_each(c)
     traffic = ", ".join(clean(t.traffic) for t in c.round_trips) or "no traffic"
     kind = ("interleaved " if same else "") + ("trial" if trials == 1 else "trials")
     parts = [
-        Text(f"{clean(c.subject.mode)} against {clean(c.baseline.mode)}", style="bold"),
+        _styled(f"{clean(c.subject.mode)} against {clean(c.baseline.mode)}", "bold"),
         Text(clean(f"{c.subject.client} -> {c.subject.server}")),
         Text(f"{traffic}, {trials} {kind}"),
-        Text(c.verdict.level, style=STYLES[c.verdict.level]),
+        _styled(c.verdict.level, STYLES[c.verdict.level]),
     ]
     if not same:
         parts.insert(3, Text(clean(f"run {c.subject.run} against {c.baseline.run}")))
@@ -84,6 +84,11 @@ def _head(c: Comparison, width: int) -> Text:
         else:
             lines += [Text(" " * INDENT).append_text(line) for line in _fold(part, width - INDENT)]
     return Text("\n").join(lines).append("\n")
+
+
+def _styled(text: str, style: str) -> Text:
+    """``text`` in a style that ends with it: a ``Text``'s own style would colour all that is appended."""
+    return Text().append(text, style=style)
 
 
 def _reason(reason: Reason, width: int) -> Text:
@@ -160,9 +165,9 @@ def _round_trips(trips: Sequence[RoundTrip]) -> Iterable[Row]:
             continue
         word = effect(trip)
         note = "plain trials" if word in ("slower", "faster") else "no difference, plain trials"
-        value = Text(f"{ratio:<{max(map(len, ratios))}}", style="cyan")
+        value = _styled(f"{ratio:<{max(map(len, ratios))}}", "cyan")
         value.stylize("bold", 0, len(times(trip.ratio)))
-        yield Row(head, [f"{pair[0]:>{wide[0]}} -> {pair[1]:>{wide[1]}}", value, Text(note, style="dim")])
+        yield Row(head, [f"{pair[0]:>{wide[0]}} -> {pair[1]:>{wide[1]}}", value, _styled(note, "dim")])
 
 
 def _counts(c: Comparison) -> Items:
@@ -175,9 +180,9 @@ def _counts(c: Comparison) -> Items:
         text = Text(f"{clean(bare(x.event))} ")
         items.append(text.append(" -> ".join(both), style="bold" if both[0] != both[1] else ""))
     if len(c.counts) > len(items):
-        items.append(Text("...", style="dim"))
+        items.append(_styled("...", "dim"))
     if len(c.round_trips) > 1:
-        items.append(Text("all traffic pooled", style="dim"))
+        items.append(_styled("all traffic pooled", "dim"))
     return items
 
 
@@ -191,7 +196,7 @@ def _paths(c: Comparison) -> Iterable[Row]:
         last = len(stops) - 1
         items: list[Text | str] = [f"{s} >" if n < last else s for n, s in enumerate(stops)]
         if end == "client" and path.share < 1:
-            items.append(Text(f"({share(path.share)} of packets)", style="dim"))
+            items.append(_styled(f"({share(path.share)} of packets)", "dim"))
         yield Row(f"the path ({end})", items, " ")
 
 
@@ -230,7 +235,7 @@ def _stage_times(c: Comparison) -> Iterable[Row]:
 
 
 def _line(name: str, *cells: str, style: str = "") -> Text:
-    return Text(f"{name:<{STAGE}}" + "".join(f"{cell:>{TIME}}" for cell in cells), style=style)
+    return _styled(f"{name:<{STAGE}}" + "".join(f"{cell:>{TIME}}" for cell in cells), style)
 
 
 def _by_stage(functions: tuple[Function, ...], style: str) -> Items:
@@ -241,8 +246,8 @@ def _by_stage(functions: tuple[Function, ...], style: str) -> Items:
     items: list[Text | str] = []
     for stage, names in groups.items():
         for place, name in enumerate(names):
-            head = Text(f"{stage}: ", style=f"bold {style}") if place == 0 else Text()
-            items.append(head.append(name, style=""))
+            head = _styled(f"{stage}: ", f"bold {style}") if place == 0 else Text()
+            items.append(head.append(name))
     return [*items, f"and {len(functions) - NAMES} more"] if len(functions) > NAMES else items
 
 
@@ -255,15 +260,15 @@ def _gone(c: Comparison, gone: tuple[Function, ...]) -> Iterable[Row]:
     items = [_by_stage(gone, "red")] if gone else []
     for state in ("not traceable here", "not observed"):
         names = list(dict.fromkeys(clean(one.symbol) for one in c.expected if one.state == state))
-        head = Text(f"{state} ({len(names)}): ", style="dim").append(names[0] if names else "none", style="")
-        items.append([head, *names[1:]])
+        head = _styled(f"{state} ({len(names)}): ", "dim")
+        items.append([head.append(names[0] if names else "none"), *names[1:]])
     for number, line in enumerate(items):
         yield Row("" if number else f"functions gone ({len(gone)})", line, "  ")
 
 
 def _cost(c: Comparison) -> Iterable[Row]:
     """What tracing costs, one line for each kind of traffic."""
-    note = Text("traced trials against plain", style="dim")
+    note = _styled("traced trials against plain", "dim")
     lines = [
         (
             clean(trip.traffic),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from swarmscope.compare.result import Function, Ratio, RoundTrip
+from swarmscope.compare.result import Comparison, Function, Ratio, RoundTrip
 
 WHOLE = 0.02
 """How far a mean count may be from a whole number that it is printed as."""
@@ -99,3 +99,10 @@ def bare(event: str) -> str:
 def function_name(function: Function) -> str:
     """``br_forward (as __br_forward)`` where it was seen under another name than it is known by."""
     return f"{function.known_as} (as {function.symbol})" if function.known_as else function.symbol
+
+
+def trials_each(c: Comparison) -> tuple[int, int]:
+    """Plain and traced trials of each arm and kind of traffic; of the arm with fewer where they differ."""
+    plain = [min(len(t.baseline.medians), len(t.subject.medians)) for t in c.round_trips]
+    traced = [min(len(t.baseline_traced.medians), len(t.subject_traced.medians)) for t in c.round_trips]
+    return min(plain, default=0), min(traced, default=0)

@@ -241,6 +241,20 @@ def test_sweep_removes_an_instance_of_this_host_and_spares_its_neighbours(record
         tracefs.with_mounted("tracefs", tracefs.TRACING, remove)
 
 
+def test_discarding_a_run_removes_the_trace_instance_it_still_has(recording: Recording) -> None:
+    name = f"swarmscope.{recording.run}.n1.ftrace-events"
+    recording.agent("kallsyms", run=recording.run)  # from here on the ledger knows the run
+    tracefs.with_mounted("tracefs", tracefs.TRACING, lambda root: _made(root, name))
+    assert name in instances()
+    assert recording.agent("discard", run=recording.run) == {"removed": True}
+    assert name not in instances()
+
+
+def _made(root: Path | None, name: str) -> None:
+    assert root
+    (root / "instances" / name).mkdir()
+
+
 def test_hosts_of_one_kernel_that_look_at_the_same_time_all_find_that_instances_can_be_made() -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root: makes trace instances")

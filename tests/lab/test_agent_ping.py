@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from agent_recording import SERVER, Pair
-from driving_agent import AgentProcess, agents, until
+from driving_agent import AgentProcess, agents, marked, until
 
 from swarmscope.agent import netns
 
 START = Callable[..., AgentProcess]
+NOBODY = "198.18.77.9"
 ALL_GROUPS = "0 2147483647"
 """What Docker writes into net.ipv4.ping_group_range of every container."""
 
@@ -83,6 +84,17 @@ def test_ping_uses_a_raw_socket_whatever_groups_may_use_another(
     )
     assert agent.answer(numbers[0])["received"] == 8
     assert found == {(1, 0)}
+
+
+def test_kill_9_of_the_agent_ends_its_ping(start: START, pair: Pair) -> None:
+    agent = start()
+    run = f"test-{os.getpid()}-ping"
+    # Nobody answers there, so for 3 s ping has nothing to print and does not find its pipe broken.
+    asked = {"run": run, "netns": pair.a, "address": NOBODY, "count": 200, "size": 56, "interval_us": 100_000}
+    agent.ask("ping", timeout_s=25, **asked)
+    assert until(lambda: len(marked(run)) == 1)
+    agent.process.kill()
+    assert until(lambda: not marked(run), 1.5)
 
 
 def test_without_the_group_iputils_would_take_the_other_socket_in_a_container(pair: Pair) -> None:

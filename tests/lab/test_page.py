@@ -25,7 +25,7 @@ FLAGS = (
     "--enable-logging=stderr", "--virtual-time-budget=8000", "--hide-scrollbars",
 )  # fmt: skip
 OWN_PAGES = ("chrome://", "chrome-extension://", "devtools://")
-CHARTS = 7
+CHARTS = 8
 
 pytestmark = [
     pytest.mark.browser,

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from private_sshd import Server, free_port, inventory
 
-from swarmscope.cluster import agents
+from swarmscope.cluster import agent_link, agents
 from swarmscope.cluster.agent_link import AgentFailed, AgentLink, translate
 from swarmscope.cluster.agents import Agents, build_agent, deploy, start
 from swarmscope.cluster.fleet import Fleet
@@ -95,9 +95,12 @@ def test_a_late_answer_is_a_timeout_and_the_link_goes_on(link: AgentLink) -> Non
     assert link.call("beat") == {}
 
 
-def test_it_lives_longer_than_its_idle_time_while_nothing_is_asked(remote: Remote) -> None:
-    link = start(remote, idle=4)
-    time.sleep(6)
+def test_it_lives_longer_than_its_idle_time_while_nothing_is_asked(
+    remote: Remote, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_link, "BEAT_S", 0.4)
+    link = start(remote, idle=1)
+    time.sleep(2.5)
     assert link.alive
     link.close()
 

@@ -106,7 +106,7 @@ class TestHostKeys:
 
 
 class TestTheInventorysOwnSshConfig:
-    """``swarmscope_ssh_config``: read in place of the user's, as ``ssh -F`` does; explicit keys win over it."""
+    """``swarmscope_ssh_config``: read in place of the user's, as with ``ssh -F``; keys of the inventory win."""
 
     def bare(self, server: Server, address: str = "n1") -> Host:
         """A host of whom the inventory knows nothing but a name."""
@@ -115,12 +115,8 @@ class TestTheInventorysOwnSshConfig:
     def config(self, server: Server, folder: Path, *more: str, name: str = "n1") -> Path:
         path = folder / "a config"
         lines = [f"Host {name}", "HostName 127.0.0.1", f"Port {server.port}", f"User {USER}"]
-        lines += [
-            f'IdentityFile "{server.client_key}"',
-            f'UserKnownHostsFile "{server.known_hosts()}"',
-            *more,
-        ]
-        path.write_text("\n".join(lines) + "\n")
+        lines += [f'IdentityFile "{server.client_key}"', f'UserKnownHostsFile "{server.known_hosts()}"']
+        path.write_text("\n".join([*lines, *more]) + "\n")
         return path
 
     def test_everything_about_a_host_may_stand_in_it(self, shared_server: Server, tmp_path: Path) -> None:
@@ -174,7 +170,7 @@ class TestTheInventorysOwnSshConfig:
             assert remote.run(Command("echo", "through")).stdout == "through\n"
         assert "Accepted publickey" in jump.log
         known.write_text(target.known(f"[localhost]:{jump.port}"))
-        with pytest.raises(HostUnreachable, match="changed host key for .localhost"):
+        with pytest.raises(HostUnreachable, match=r"changed host key for .localhost"):
             Remote(self.bare(target), inventory(known_hosts=None, ssh_config=used)).open()
 
     def test_hints_name_it(self, shared_server: Server, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import polars as pl
 
 from swarmscope.trace import schema
 from swarmscope.trace.attribute import attribute
+from tests.unit.synthetic_histograms import histograms
 from tests.unit.synthetic_path import (
     BACKLOG,
     CONSUME,
@@ -134,6 +135,7 @@ def make(
         "devices": devices,
         "losses": losses,
         "counts": _perf_stat(boots),
+        "histograms": histograms(record.hops),
     }
     for rows in (tables["hops"], tables["devices"], tables["events"]):
         for row in rows:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,7 +12,18 @@ from typing import Any
 
 import pytest
 
-from swarmscope.collectors import FORMATS, Collector, load, load_all, missing, option_mistakes, render
+from swarmscope.agent import tools, tracefs
+from swarmscope.collectors import (
+    CLOCKS,
+    FEATURES,
+    FORMATS,
+    Collector,
+    load,
+    load_all,
+    missing,
+    option_mistakes,
+    render,
+)
 from swarmscope.errors import InvalidFile, UsageError
 from swarmscope.places import shipped
 
@@ -115,6 +129,12 @@ def test_a_name_that_nothing_defines_fails_with_the_template_named(folder: Path)
         render(load(folder), options={}, context=CONTEXT)
 
 
+def test_a_clock_that_no_decoder_knows_is_refused_once_it_is_rendered(folder: Path) -> None:
+    (folder / "collector.yml").write_text(GOOD.replace("'boottime'", "'bootime'"))
+    with pytest.raises(UsageError, match=r"output out\.txt: unknown clock 'bootime'"):
+        render(load(folder), options={}, context=CONTEXT)
+
+
 def test_a_wrong_option_is_refused_before_anything_is_rendered(folder: Path) -> None:
     collector = load(folder)
     with pytest.raises(UsageError, match="did you mean 'pages'"):
@@ -189,6 +209,18 @@ def test_kprobes_refused_by_lockdown_and_tracers_are_explained(folder: Path) -> 
 
 
 SHIPPED = load_all([shipped("collectors")])
+PAGE = Path(__file__).parents[2] / "docs" / "collectors.md"
+
+
+def test_the_page_on_collectors_names_every_key_format_feature_and_name_there_is() -> None:
+    page = PAGE.read_text()
+    keys = {field.name for field in dataclasses.fields(Collector)} - {"name", "folder"}
+    assert keys == set(re.findall(r"^\| `(\w+)` \|", page[: page.index("What templates see")], re.MULTILINE))
+    words = {*FORMATS, *FEATURES, *CLOCKS, *tracefs.SYSTEMS, *tools.VERSION_ARGUMENT}
+    words |= {*CONTEXT, "options", *CONTEXT["flow"], *CONTEXT["flow"]["arms"][0]}
+    counters = [json.loads((one.folder / "sample" / "losses.json").read_text()) for one in SHIPPED.values()]
+    words |= {name for names in counters for name in names}
+    assert not [word for word in words if f"`{word}`" not in page and f"`{word}: " not in page]
 
 
 def test_all_five_collectors_are_shipped() -> None:

@@ -184,6 +184,23 @@ def test_expected_functions_have_four_states(answer: Comparison) -> None:
     assert states["udp_tunnel_xmit_skb"] == "not traceable here"
 
 
+def test_a_function_seen_under_another_name_carries_the_one_its_mode_is_known_by(answer: Comparison) -> None:
+    known = {f.symbol: f.known_as for f in answer.functions if f.known_as}
+    assert known == {"__br_forward": "br_forward", "__netif_rx": "netif_rx"}
+
+
+def test_a_function_seen_under_both_names_is_listed_under_both() -> None:
+    made = make(extra={"subject": ("br_forward",)}, plain=4, traced=2)
+    found = compare(made.run, made.tables, made.kallsyms)
+    assert {"br_forward", "__br_forward"} <= names(found, "added")
+    assert not [f for f in found.functions if f.known_as == "br_forward"]
+
+
+def test_familiar_events_come_first_and_in_one_order(answer: Comparison) -> None:
+    wanted = ["net_dev_queue", "net_dev_start_xmit", "net_dev_xmit", "netif_receive_skb", "netif_rx"]
+    assert [x.event.removeprefix("net:") for x in answer.counts][:5] == wanted
+
+
 def test_without_symbols_nothing_is_called_not_traceable(made: Synthetic) -> None:
     found = compare(made.run, made.tables, {})
     assert {x.state for x in found.expected} == {"seen", "renamed", "not observed"}

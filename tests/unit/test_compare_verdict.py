@@ -83,7 +83,7 @@ NIC = {"dev": "eth0", "mtu": 9000, "offloads": {"tso": False}}
         (in_facts("n2", nics=[NIC]), "comparable with care", "MTU of eth0 differ"),
         (in_facts("n2", nics=[{**NIC, "mtu": 1500}]), "comparable with care", "offloads of eth0 differ"),
         (edit("hops", key=pl.lit("")), "not comparable", "no packet was seen at both hosts"),
-        (edit("hops", err=pl.lit(50_000)), "comparable with care", "smaller than the error between"),
+        (edit("hops", err=pl.lit(50_000)), "comparable with care", "smaller than the error of"),
     ],
 )
 def test_what_spoils_a_comparison_is_said(
@@ -108,4 +108,15 @@ def test_unequal_tracing_cost_touches_the_stages_only() -> None:
 
 def test_an_effect_within_the_noise_is_not_claimed() -> None:
     found = judged(make(kernels=2, clock_error=0, traced_cost=1.2, ratio=1.002))
-    assert "within what the baseline shows against itself" in texts(found)
+    assert "no more than the baseline's difference from itself" in texts(found)
+
+
+def test_few_trials_of_several_kinds_of_traffic_are_one_reason(clean: Synthetic) -> None:
+    def split(made: Synthetic) -> None:
+        fewer(6)(made)
+        odd = pl.when(pl.col("block") % 2 == 1).then(pl.lit("rr tcp 64 B")).otherwise(pl.col("traffic"))
+        made.tables["trials"] = made.tables["trials"].with_columns(traffic=odd)
+
+    found = judged(clean, split)
+    (reason,) = [r for r in found.verdict.reasons if "plain trials per arm" in r.text]
+    assert reason.text == "ping 56 B, rr tcp 64 B: 3 plain trials per arm, 10 make a sound interval"

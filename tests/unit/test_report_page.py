@@ -9,8 +9,9 @@ from html.parser import HTMLParser
 import polars as pl
 import pytest
 
-from swarmscope.compare import compare
-from swarmscope.report import page
+from swarmscope.compare import compare, stages
+from swarmscope.compare.result import Stack
+from swarmscope.report import charts, multiples, page
 from tests.unit.synthetic_run import Synthetic, make
 
 EVIL = "</script><img src=x onerror=alert(1)>"
@@ -66,14 +67,17 @@ def test_the_page_holds_every_part_of_the_answer(html: str) -> None:
     ids = [attributes["id"] for _, attributes in elements(html).found if attributes.get("id")]
     assert len(ids) == len(set(ids)), "an id that stands twice puts a chart into the wrong place"
     sections = {"path", "round-trips", "ladder", "counts", "functions", "stacks", "losses", "clocks", "hosts"}
-    assert sections | {"again"} <= set(ids)
+    assert sections | {"again", "histograms"} <= set(ids)
     charts = {i for i in ids if str(i).startswith("chart-")}
-    wanted = ["trials-0", "ecdf-0", "shift-0", "ladder", "counts", "icicle-subject", "icicle-baseline"]
+    wanted = ["trials-0", "ecdf-0", "shift-0", "ladder", "histograms", "counts", "icicle-subject"]
+    wanted.append("icicle-baseline")
     assert charts == {f"chart-{name}" for name in wanted}
     text = elements(html).text
     for words in (
         "comparable with care", "vxlan_xmit", "invoke trace --mode overlay", "invoke collect", "6.12.9-amd64",
         "vxlan (VNI 4097)", "41.0 us", "4.10 us", "traced_trials: 4", "not traceable here", "permutation p",
+        "Stage times, counted in the kernel", "100 of host and 100 of overlay, not from a sample",
+        "br_forward as __br_forward", "all traffic pooled (ping 56 B)",
     ):  # fmt: skip
         assert words in text, words
 
@@ -123,3 +127,74 @@ def test_a_self_comparison_has_a_page() -> None:
     found = compare(made.run, made.tables, made.kallsyms, baseline_arm="subject", facts=made.facts)
     text = elements(page.render(made.run, found, made.tables, made.facts)).text
     assert "x1.00 [1.00, 1.00]" in text and "Added in overlay (0)" in text
+
+
+def test_a_stack_tree_never_has_more_in_its_branches_than_in_its_trunk() -> None:
+    """Where it does by a rounding error, Plotly draws nothing and says nothing."""
+    thirds = [Stack("subject", "net:e", ("a", f"f{n}"), 1 / 3, 1 / 3) for n in range(7)]
+    (trace,) = charts.icicle(thirds, {}, name="overlay", stages=stages.table())["data"]
+    values = dict(zip(trace["ids"], trace["values"], strict=True))
+    sums: dict[str, int] = {}
+    for parent, value in zip(trace["parents"], trace["values"], strict=True):
+        assert isinstance(value, int)
+        sums[parent] = sums.get(parent, 0) + value
+    assert {parent: total for parent, total in sums.items() if parent} == {
+        one: values[one] for one in sums if one
+    }
+
+
+def test_histograms_show_each_stage_once_with_the_arms_side_by_side() -> None:
+    made = make(plain=4, traced=2)
+    found = compare(made.run, made.tables, made.kallsyms)
+    figure = multiples.histograms(found.kernel_times, {"baseline": "host", "subject": "overlay"})
+    titles = [note["text"] for note in figure["layout"]["annotations"]]
+    assert titles == [f"<b>{one.stage}</b>" for one in found.kernel_times[1].stages]
+    assert [trace["name"] for trace in figure["data"] if trace["showlegend"]] == ["host", "overlay"]
+    qdisc = {trace["name"]: sum(trace["y"]) for trace in figure["data"][:2]}
+    assert qdisc == {"host": pytest.approx(1.0), "overlay": pytest.approx(4.0)}
+    assert multiples.beyond(found.kernel_times) == 0
+
+
+def test_rare_long_steps_do_not_squeeze_the_histograms_and_are_counted() -> None:
+    made = make(plain=4, traced=2)
+    rows = made.tables["histograms"]
+    start = pl.col("to_event") == "net:net_dev_start_xmit"
+    late = rows.filter(start, pl.col("arm") == "subject").head(1).with_columns(
+        low=pl.lit(1 << 28), high=pl.lit(1 << 29), count=pl.lit(1)
+    )  # fmt: skip
+    found = compare(
+        made.run, {**made.tables, "histograms": pl.concat([rows, late], how="vertical_relaxed")}, {}
+    )
+    assert multiples.beyond(found.kernel_times) == 1
+    assert multiples.span(found.kernel_times)[1] < 28
+
+
+def test_a_mode_against_itself_says_that_its_stage_times_are_of_both_arms() -> None:
+    made = make(plain=4, traced=2)
+    made.run["endpoints"]["baseline"] = made.run["endpoints"]["subject"]
+    text = " ".join(elements(rendered(made)).text.split())
+    assert "these are the packets of both arms together" in text and "overlay, both arms" in text
+
+
+def test_without_the_collector_the_page_says_what_did_not_run() -> None:
+    made = make(plain=4, traced=2)
+    del made.tables["histograms"]
+    text = " ".join(elements(rendered(made)).text.split())
+    assert "bpftrace-latency did not run" in text
+
+
+def test_facts_of_an_engine_and_of_mitigations_are_short() -> None:
+    made = make(plain=4, traced=2)
+    made.facts["n1"]["docker"] = {
+        "Version": "26.1.5",
+        "ApiVersion": "1.45",
+        "Os": "linux",
+        "Components": [{}],
+    }
+    made.facts["n1"]["mitigations"] = {"mds": "Not affected", "spectre_v1": "Mitigation: barriers"}
+    made.facts["n1"]["sysctls"] = {"net.ipv4.ping_group_range": "1\t0"}
+    text = elements(rendered(made)).text
+    assert "26.1.5, API 1.45, linux" in text and "Components" not in text
+    assert "spectre_v1: barriers" in text and "mds" not in text
+    assert "ping_group_range 1 0" in text
+    assert "26.1.5, API 1.45, Debian 13" in text, "the other host's facts, in the facts' own names"

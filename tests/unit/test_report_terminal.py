@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import polars as pl
 import pytest
@@ -40,9 +41,13 @@ def test_no_line_is_wider_than_a_hundred_columns(made: Synthetic) -> None:
 
 def test_the_answer_says_what_the_issue_promises(made: Synthetic) -> None:
     text = printed(made, page="runs/x/report.html")
-    assert "overlay against host" in text and "n1 -> n2" in text and "10 interleaved trials" in text
-    assert "comparable with care" in row(text, "verdict") and "one kernel for both hosts" in text
-    assert "[1." in row(text, "round trip, median") and "(plain trials)" in row(text, "round trip, median")
+    head = "overlay against host     n1 -> n2     ping 56 B, 10 interleaved trials     comparable with care"
+    assert text.splitlines()[0] == head
+    assert "  - one kernel for both hosts: they share its CPUs and locks (round trip, stages)" in text
+    trip = row(text, "round trip, ping 56 B")
+    assert re.fullmatch(
+        r"round trip, ping 56 B \d+\.\d us -> \d+\.\d us x1\.8\d \[1\.\d\d, 1\.\d\d\] plain trials", trip
+    )
     assert "net_dev_queue 1 -> 4" in row(text, "events per packet")
     client = "container eth0 > veth > overlay bridge > vxlan (VNI 4097) > host eth0 > wire"
     assert client in row(text, "the path (client)")
@@ -50,11 +55,77 @@ def test_the_answer_says_what_the_issue_promises(made: Synthetic) -> None:
     added = row(text, "functions added (15)")
     assert "veth: veth_xmit" in added and "bridge: br_handle_frame" in added
     assert "vxlan-encap: vxlan_xmit vxlan_xmit_one" in added
-    assert row(text, "functions gone (0)") == "functions gone (0) none"
-    assert "udp_tunnel_xmit_skb" in row(text, "not traceable here (1)")
-    assert "(traced trials against plain)" in row(text, "tracing cost")
+    assert "br_forward (as __br_forward)" in added and "other names" not in text
+    gone = row(text, "functions gone (0)")
+    assert gone.startswith("functions gone (0) not traceable here (1): udp_tunnel_xmit_skb not observed (")
+    assert re.search(r"not observed \(\d+\): .*vxlan_rcv", gone)
+    assert re.fullmatch(
+        r"tracing cost host x1\.\d\d overlay x1\.\d\d traced trials against plain", row(text, "tracing cost")
+    )
     assert row(text, "lost events") == "lost events none"
     assert row(text, "page") == "page runs/x/report.html"
+
+
+def two_traffics() -> Synthetic:
+    """A run in which every other block ran requests and responses instead of pings."""
+    made = make()
+    rr = pl.when(pl.col("block") % 2 == 1).then(pl.lit("rr tcp 64 B")).otherwise(pl.col("traffic"))
+    made.tables["trials"] = made.tables["trials"].with_columns(traffic=rr)
+    return made
+
+
+def test_two_kinds_of_traffic_stand_on_a_line_each() -> None:
+    text = printed(two_traffics())
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[0].endswith("ping 56 B, rr tcp 64 B, 5 interleaved trials  comparable with care")
+    trips = [line for line in lines if line.startswith("  round trip, ")]
+    assert len(trips) == 2 and len({line.index(" -> ") for line in trips}) == 1
+    assert all(line.endswith("plain trials") for line in trips)
+    costs = [line for line in lines if line.endswith("traced trials against plain")]
+    assert len(costs) == 2 and len({line.index("overlay x") for line in costs}) == 1
+    assert "all traffic pooled" in row(text, "events per packet")
+
+
+def test_a_colour_ends_where_its_words_end(made: Synthetic) -> None:
+    found = compare(made.run, made.tables, made.kallsyms, facts=made.facts)
+    text, console = terminal.render(found), Console()
+
+    def style(words: str) -> str:
+        assert words in text.plain
+        return str(text.get_style_at_offset(console, text.plain.index(words)))
+
+    assert style("overlay against host") == "bold" and style("n1 -> n2") == "none"
+    assert style("comparable with care") == "bold yellow"
+    assert style("bridge: ") == "bold green" and style("br_handle_frame") == "none"
+    assert style("not observed (") == "dim" and style("vxlan_rcv") == "none"
+
+
+def test_reasons_stay_on_one_line() -> None:
+    lines = printed(two_traffics()).splitlines()
+    found = compare((made := two_traffics()).run, made.tables, made.kallsyms, facts=made.facts)
+    assert sum(line.startswith("  - ") for line in lines) == len(found.verdict.reasons)
+    assert not [line for line in lines if line.startswith("    ") and line.endswith(")") and "(" not in line]
+
+
+def test_stages_stand_in_a_table_that_adds_up(made: Synthetic) -> None:
+    lines = printed(made).splitlines()
+    start = next(i for i, line in enumerate(lines) if "one way, by stage" in line)
+    end = next(i for i, line in enumerate(lines) if "first to last" in line)
+    assert end - start + 1 <= 12
+    table = [line[24:].split() for line in lines[start + 1 : end]]
+    total = float(lines[end].split()[5])
+    assert sum(float(cells[-4]) for cells in table) == pytest.approx(total, abs=0.1 * len(table))
+    veth = next(cells for cells in table if cells[0] == "veth")
+    assert veth[1] == "-" and veth[-2] == f"+{veth[2]}"
+
+
+def test_many_stages_leave_the_smallest_to_one_line(made: Synthetic, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "STAGES_SHOWN", 4)
+    lines = printed(made).splitlines()
+    start = next(i for i, line in enumerate(lines) if "one way, by stage" in line)
+    names = [line[24:].split("  ")[0] for line in lines[start + 1 : start + 7]]
+    assert names[3:] == ["others", "residual", "first to last"]
 
 
 def test_losses_and_unmatched_packets_are_said() -> None:
@@ -65,7 +136,7 @@ def test_losses_and_unmatched_packets_are_said() -> None:
 
 def test_a_self_comparison_claims_no_difference(made: Synthetic) -> None:
     text = printed(made, baseline="subject")
-    assert "x1.00" in text and "no difference resolved" in text
+    assert "x1.00" in text and "no difference, plain trials" in text
     assert "functions added (0)" in text
 
 
@@ -110,6 +181,29 @@ def test_one_trial_gives_no_interval() -> None:
 )
 def test_durations_have_three_digits(ns: float, words: str) -> None:
     assert wording.duration(ns) == words
+
+
+@pytest.mark.parametrize(
+    ("ns", "words"),
+    [
+        ((14_500, 148_000), ["14.5 us", "148.0 us"]),
+        ((10, 1_920), ["0.01 us", "1.92 us"]),
+        ((850, 20), ["850 ns", "20 ns"]),
+        ((-1, 50_000), ["0.0 us", "50.0 us"]),
+        ((3e9, 1e6), ["3.00 s", "0.00 s"]),
+        ((), []),
+    ],
+)
+def test_durations_side_by_side_share_unit_and_precision(ns: tuple[float, ...], words: list[str]) -> None:
+    assert wording.durations(*ns) == words
+
+
+@pytest.mark.parametrize(
+    ("mean", "words"),
+    [(1.0, "1"), (4.014, "4"), (0.985, "1"), (3.7, "3.70"), (0.0, "0"), (0.01, "0.01"), (0.001, "< 0.01")],
+)
+def test_a_mean_count_is_an_integer_within_a_fiftieth_and_never_a_false_zero(mean: float, words: str) -> None:
+    assert wording.count(mean) == words
 
 
 @pytest.mark.parametrize(

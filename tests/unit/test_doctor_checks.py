@@ -284,6 +284,12 @@ def test_each_closed_port_is_named_with_what_it_is_for() -> None:
     ]
 
 
+def test_a_packet_that_was_only_seen_to_arrive_is_not_called_more_than_that() -> None:
+    check = one_link(sniffed=("4789/udp",))[1]
+    assert check.status == "ok"
+    assert "4789/udp in use, seen to arrive (before the firewall there)" in check.message
+
+
 def test_all_directions_are_tried_for_few_hosts_and_a_ring_and_star_for_many() -> None:
     assert pairs(["a"]) == []
     assert sorted(pairs(["a", "b"])) == [("a", "b"), ("b", "a")]

@@ -1,27 +1,40 @@
-"""swarm-up and swarm-down on real engines: once, again, beside what is not ours, and with nothing left."""
+"""swarm-up and swarm-down on real engines: once, again, beside what is not ours, and with nothing left.
+
+The tests build on one another: first hosts in no swarm or in another's, then one swarm of ours from its birth
+to its end.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from raising import Labs
 
+from swarmscope import console
 from swarmscope.cluster import swarm
+from swarmscope.cluster.doctor import examine
 from swarmscope.cluster.engine import Engine
 from swarmscope.cluster.fleet import Fleet
 from swarmscope.cluster.images import busybox_image
 from swarmscope.cluster.shell import Command
+from swarmscope.cluster.swarm_state import GATEWAY_BRIDGE
 from swarmscope.cluster.swarm_status import summarize
+from swarmscope.collectors import load_all
 from swarmscope.errors import Refused
 from swarmscope.inventory import load
 from swarmscope.lab.namespaces import LabStatus
 from swarmscope.model import LABEL_RUN, LABEL_SWARM, NetworkSpec
 
 SPEC = NetworkSpec("ovl", "10.88.0.0/24")
+CHANGED = NetworkSpec("ovl", "10.88.9.0/24")
 BUSYBOX = Path("/usr/bin/busybox")
 
 
@@ -38,9 +51,9 @@ def fleet(raised: LabStatus) -> Iterator[Fleet]:
         yield made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def engines(fleet: Fleet) -> Iterator[dict[str, Engine]]:
-    """The engines, in no swarm before the test and after it."""
+    """The engines; in no swarm at the end, whatever the tests came to."""
     made = swarm.engines_of(fleet)
     yield made
     for engine in reversed(made.values()):
@@ -54,7 +67,7 @@ def engines(fleet: Fleet) -> Iterator[dict[str, Engine]]:
 Docker = Callable[..., str]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def docker(fleet: Fleet) -> Docker:
     """``docker("n1", "node", "ls")``: the real command on a host, as its owner would type it."""
 
@@ -62,6 +75,15 @@ def docker(fleet: Fleet) -> Docker:
         return fleet.remote(host).run(Command("docker", *arguments), sudo=True, check=True).stdout.strip()
 
     return run
+
+
+@pytest.fixture
+def leaving(engines: dict[str, Engine]) -> Iterator[Callable[[str], None]]:
+    """``leaving("n2")``: this host leaves the swarm that the test put it in, when the test ends."""
+    names: list[str] = []
+    yield names.append
+    for name in names:
+        engines[name].leave_swarm(force=True)
 
 
 def local_networks(engines: dict[str, Engine]) -> dict[str, set[str]]:
@@ -78,38 +100,50 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(fleet: Fleet, engine
     assert local_networks(engines) == before
 
 
-def test_up_then_no_change_then_down_with_nothing_left(
-    fleet: Fleet, engines: dict[str, Engine], docker: Docker
+def test_a_foreign_swarm_is_refused_and_left_as_it_is(
+    fleet: Fleet, engines: dict[str, Engine], docker: Docker, leaving: Callable[[str], None]
 ) -> None:
+    docker("n2", "swarm", "init", "--advertise-addr", fleet.inventory.host("n2").advertise_addr)
+    leaving("n2")
+    before = engines["n2"].swarm_state()
+    for act in (lambda: swarm.up(fleet, engines, network=SPEC), lambda: swarm.down(fleet, engines)):
+        with pytest.raises(Refused, match=f"n2: in swarm {before.cluster_id}") as caught:
+            act()
+        assert caught.value.exit_code == 7
+    assert engines["n2"].swarm_state() == before
+    assert engines["n1"].swarm_state().state == "inactive"
+
+
+def test_a_swarm_labelled_by_another_inventory_is_refused(
+    fleet: Fleet, engines: dict[str, Engine], leaving: Callable[[str], None]
+) -> None:
+    labels = {LABEL_SWARM: "somebody-else"}
+    address = fleet.inventory.host("n1").advertise_addr
+    engines["n1"].init_swarm(advertise=address, data_path=address, labels=labels)
+    leaving("n1")
+    with pytest.raises(Refused, match="labelled somebody-else"):
+        swarm.up(fleet, engines, network=SPEC)
+    assert engines["n1"].swarm_state().labels == labels
+
+
+@dataclass(frozen=True)
+class Formed:
+    """The swarm of the tests below, and what was seen while it was formed."""
+
+    networks_before: dict[str, set[str]]
+    steps: list[str]
+    said: str
+    command_lines: set[bytes]
+    """Of any process of this machine, with a join token in it."""
+
+
+@pytest.fixture(scope="module")
+def formed(fleet: Fleet, engines: dict[str, Engine], docker: Docker) -> Formed:
+    """``swarm-up`` on hosts in no swarm, while everything that could show a join token is watched."""
+    for name in engines:  # what the foreign swarms above left; ours must make and remove one of its own
+        if GATEWAY_BRIDGE in docker(name, "network", "ls", "--format", "{{.Name}}").split():
+            docker(name, "network", "rm", GATEWAY_BRIDGE)
     before = local_networks(engines)
-    assert swarm.up(fleet, engines, network=SPEC)
-    assert docker("n1", "node", "ls", "--format", "{{.Hostname}} {{.Status}}").splitlines() == [
-        "n1 Ready",
-        "n2 Ready",
-    ]
-    network = engines["n1"].network("ovl")
-    assert (network.mtu, network.attachable, network.vni > 0) == (1450, True, True)
-    assert network.labels[LABEL_SWARM] == fleet.inventory.name
-    assert not swarm.up(fleet, engines, network=SPEC)
-
-    status = summarize(swarm.observe_each(fleet, engines), name=fleet.inventory.name)
-    assert [(row.membership, row.node_state) for row in status.hosts] == [("ours", "ready")] * 2
-    assert [row.name for row in status.networks if row.ours] == ["ovl"]
-
-    swarm.down(fleet, engines)
-    assert {engine.swarm_state().state for engine in engines.values()} == {"inactive"}
-    assert local_networks(engines) == before
-    assert not swarm.down(fleet, engines)
-
-
-def test_join_tokens_show_in_no_process_no_log_and_no_output(
-    fleet: Fleet,
-    engines: dict[str, Engine],
-    raised: LabStatus,
-    caplog: pytest.LogCaptureFixture,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    caplog.set_level("DEBUG")
     seen: set[bytes] = set()
     done = threading.Event()
 
@@ -123,62 +157,84 @@ def test_join_tokens_show_in_no_process_no_log_and_no_output(
                 if b"SWMTKN-" in line:
                     seen.add(line)
 
+    log = io.StringIO()
+    handler = logging.StreamHandler(log)
+    root = logging.getLogger()
+    level = root.level
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        swarm.up(fleet, engines, network=SPEC)
-        tokens = engines["n1"].join_tokens()
+        root.addHandler(handler)
+        root.setLevel("DEBUG")
+        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            plan = swarm.up(fleet, engines, network=SPEC, progress=console.step)
     finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
         done.set()
         watcher.join()
+    return Formed(before, [text for _, text in plan.lines], log.getvalue(), seen)
+
+
+def test_hosts_are_joined_under_one_manager_with_an_overlay_that_fits(
+    formed: Formed, fleet: Fleet, engines: dict[str, Engine], docker: Docker
+) -> None:
+    assert [step.split()[0] for step in formed.steps] == ["init", "join", "create"]
+    assert docker("n1", "node", "ls", "--format", "{{.Hostname}} {{.Status}}").splitlines() == [
+        "n1 Ready",
+        "n2 Ready",
+    ]
+    network = engines["n1"].network("ovl")
+    assert (network.mtu, network.attachable, network.vni > 0) == (1450, True, True)
+    assert network.labels[LABEL_SWARM] == fleet.inventory.name
+    assert not swarm.up(fleet, engines, network=SPEC)
+
+    status = summarize(swarm.observe_each(fleet, engines), name=fleet.inventory.name)
+    assert [(row.membership, row.node_state) for row in status.hosts] == [("ours", "ready")] * 2
+    assert [row.name for row in status.networks if row.ours] == ["ovl"]
+
+
+def test_join_tokens_show_in_no_process_no_log_and_no_output(
+    formed: Formed, engines: dict[str, Engine], raised: LabStatus
+) -> None:
+    tokens = engines["n1"].join_tokens()
     assert tokens["worker"].reveal().startswith("SWMTKN-")
-    assert seen == set()
-    output = capfd.readouterr()
-    assert "SWMTKN-" not in output.out + output.err + caplog.text + repr(tokens)
+    assert formed.command_lines == set()
+    assert "join as worker" in formed.said
+    assert "SWMTKN-" not in formed.said + repr(tokens)
     logs = subprocess.run(
         ["grep", "-rl", "SWMTKN-", str(raised.folder / "hosts")], capture_output=True, text=True
     )
     assert [name for name in logs.stdout.split() if name.endswith(".log")] == []
 
 
-def test_a_foreign_swarm_is_refused_and_left_as_it_is(
-    fleet: Fleet, engines: dict[str, Engine], docker: Docker
-) -> None:
-    docker("n2", "swarm", "init", "--advertise-addr", fleet.inventory.host("n2").advertise_addr)
-    before = engines["n2"].swarm_state()
-    for act in (lambda: swarm.up(fleet, engines, network=SPEC), lambda: swarm.down(fleet, engines)):
-        with pytest.raises(Refused, match=f"n2: in swarm {before.cluster_id}") as caught:
-            act()
-        assert caught.value.exit_code == 7
-    assert engines["n2"].swarm_state() == before
-    assert engines["n1"].swarm_state().state == "inactive"
-
-
-def test_a_swarm_labelled_by_another_inventory_is_refused(fleet: Fleet, engines: dict[str, Engine]) -> None:
-    labels = {LABEL_SWARM: "somebody-else"}
-    address = fleet.inventory.host("n1").advertise_addr
-    engines["n1"].init_swarm(advertise=address, data_path=address, labels=labels)
-    with pytest.raises(Refused, match="labelled somebody-else"):
-        swarm.up(fleet, engines, network=SPEC)
-    assert engines["n1"].swarm_state().labels == labels
+def test_the_doctor_knows_it_and_finds_its_ports_in_use(formed: Formed, fleet: Fleet) -> None:
+    checks = {(c.host, c.name): c for c in examine(fleet.inventory, load_all())}
+    assert checks["n1", "swarm"].message == "manager of this inventory's swarm"
+    assert checks["n2", "swarm"].message == "worker of this inventory's swarm"
+    assert checks["n1", "path MTU to n2"].status == "ok"
+    proven = checks["n2", "ports to n1"]
+    assert proven.status == "ok"
+    assert proven.message.startswith(
+        "2377/tcp, 7946/tcp, 7946/udp, 4789/udp (VXLAN); 7946/udp, 4789/udp in use"
+    )
 
 
 def test_a_network_somebody_else_made_is_refused(
-    fleet: Fleet, engines: dict[str, Engine], docker: Docker
+    formed: Formed, fleet: Fleet, engines: dict[str, Engine], docker: Docker
 ) -> None:
-    swarm.up(fleet, engines, network=None)
-    docker("n1", "network", "create", "--driver", "overlay", "--attachable", "ovl")
-    with pytest.raises(Refused, match="network ovl was not made by swarmscope"):
-        swarm.up(fleet, engines, network=SPEC)
-    docker("n1", "network", "rm", "ovl")
+    docker("n1", "network", "create", "--driver", "overlay", "--attachable", "theirs")
+    with pytest.raises(Refused, match="network theirs was not made by swarmscope"):
+        swarm.up(fleet, engines, network=NetworkSpec("theirs", "10.88.7.0/24"))
+    assert engines["n1"].network("theirs").subnet != "10.88.7.0/24"
+    docker("n1", "network", "rm", "theirs")
 
 
 def test_a_changed_subnet_makes_the_network_anew_but_not_while_it_is_used(
-    fleet: Fleet, engines: dict[str, Engine]
+    formed: Formed, fleet: Fleet, engines: dict[str, Engine]
 ) -> None:
     if not BUSYBOX.exists():
         pytest.skip("no static busybox on this machine")
-    swarm.up(fleet, engines, network=SPEC)
     engine = engines["n2"]
     engine.import_image(
         busybox_image(BUSYBOX.read_bytes()), repository="box", tag="1", labels={LABEL_RUN: "r1"}
@@ -189,26 +245,34 @@ def test_a_changed_subnet_makes_the_network_anew_but_not_while_it_is_used(
     assert box.running
     assert box.networks["ovl"].address.startswith("10.88.0.")
     with pytest.raises(Refused, match=r"n2: .*10\.88\.0\.0/24 -> 10\.88\.9\.0/24.*container box"):
-        swarm.up(fleet, engines, network=NetworkSpec("ovl", "10.88.9.0/24"))
+        swarm.up(fleet, engines, network=CHANGED)
     with pytest.raises(Refused, match=r"container box of run r1 is running.*invoke sweep"):
         swarm.down(fleet, engines)
     engine.remove_container("box")
     assert engine.images({LABEL_RUN: "r1"})
     engine.remove_image("box:1")
-    swarm.up(fleet, engines, network=NetworkSpec("ovl", "10.88.9.0/24"))
-    assert engines["n1"].network("ovl").subnet == "10.88.9.0/24"
-    swarm.down(fleet, engines)
+    swarm.up(fleet, engines, network=CHANGED)
+    assert engines["n1"].network("ovl").subnet == CHANGED.subnet
 
 
 def test_a_worker_leaves_and_comes_back_while_the_swarm_stays(
-    fleet: Fleet, engines: dict[str, Engine]
+    formed: Formed, fleet: Fleet, engines: dict[str, Engine]
 ) -> None:
-    swarm.up(fleet, engines, network=SPEC)
     cluster = engines["n1"].swarm_state().cluster_id
+    network = engines["n1"].network("ovl")
     swarm.down(fleet, engines, leaving=["n2"])
     assert engines["n2"].swarm_state().state == "inactive"
     assert [node.hostname for node in engines["n1"].nodes()] == ["n1"]
-    plan = swarm.up(fleet, engines, network=SPEC)
-    assert [host for host, _ in plan.lines] == ["n2"]
+    wanted = NetworkSpec(network.name, network.subnet)
+    assert [host for host, _ in swarm.up(fleet, engines, network=wanted).lines] == ["n2"]
     assert engines["n1"].swarm_state().cluster_id == cluster
-    swarm.down(fleet, engines)
+    assert engines["n1"].network("ovl") == network
+
+
+def test_down_leaves_nothing_and_a_second_time_does_nothing(
+    formed: Formed, fleet: Fleet, engines: dict[str, Engine]
+) -> None:
+    assert swarm.down(fleet, engines)
+    assert {engine.swarm_state().state for engine in engines.values()} == {"inactive"}
+    assert local_networks(engines) == formed.networks_before
+    assert not swarm.down(fleet, engines)

@@ -84,7 +84,7 @@ class _PingShape(Strict):
 class _RequestShape(Strict):
     kind: Literal["rr"]
     transport: Literal["tcp", "udp"] = "tcp"
-    count: int = Field(ge=1, le=10_000_000)
+    count: int = Field(ge=1, le=1_000_000)
     size: int = Field(default=64, ge=16, le=65_507)
     traced_count: int = Field(default=0, ge=0, le=1_000_000)
 

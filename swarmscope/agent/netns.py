@@ -1,7 +1,8 @@
 """Doing something inside a network namespace: a thread enters it, works, and ends.
 
 Scope: setns(2) and sched_setaffinity(2) move only the calling thread, so each piece of work gets a thread of
-its own. A socket made there stays in that namespace whatever thread uses it later; a process forked there starts in it. Needs root.
+its own. A socket made there stays in that namespace whatever thread uses it later; a process forked there
+starts in it. Needs root.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ class Host:
             port=args.whole("port", low=1, high=65535),
             transport=args.choice("transport", ("tcp", "udp")),
             size=args.whole("size", low=1, high=1 << 20),
-            count=args.whole("count", low=1, high=10_000_000),
+            count=args.whole("count", low=1, high=1_000_000),
             timeout_s=args.seconds("timeout_s"),
             cpu=_cpu(args),
         )

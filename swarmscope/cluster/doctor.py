@@ -214,7 +214,7 @@ def _try_path(source: HostView, target: HostView, sender: AgentLink, listener: A
     wanted = list(_ports(there))
     # At once: a port that is filtered costs the whole time to listen.
     with ThreadPoolExecutor(len(wanted)) as pool:
-        tried = list(pool.map(lambda words: _try_port(target, *words, sender, listener), wanted))
+        tried = list(pool.map(lambda attempt: _try_port(target, attempt, sender, listener), wanted))
     found = {port: said for (port, _, _), said in zip(wanted, tried, strict=True)}
     return replace(
         link,
@@ -233,9 +233,10 @@ def _ports(target: Host) -> Iterator[tuple[str, str, str]]:
 
 
 def _try_port(
-    target: HostView, port: str, protocol: str, how: str, sender: AgentLink, listener: AgentLink
+    target: HostView, attempt: tuple[str, str, str], sender: AgentLink, listener: AgentLink
 ) -> tuple[str, bool]:
     """(empty where a token sent to the port arrived, else why not · whether a packet socket saw it)."""
+    port, protocol, how = attempt
     host = target.host
     address = host.data_path_addr if how == "vxlan" else host.control_addr
     number = int(port.partition("/")[0])

@@ -5,7 +5,7 @@ Scope: flags in, one call into the package, an answer printed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -23,7 +23,8 @@ from swarmscope.errors import PartialResult, PreflightFailed
 from swarmscope.verbs.flags import hosts_for, verb
 
 EVERYWHERE = "all"
-RANK = {"fail": 0, "warn": 1, "ok": 2}
+STATUSES = ("fail", "warn", "ok")
+COLLECTOR = "collector "
 
 
 @verb
@@ -49,9 +50,10 @@ def doctor(
 def diagnosis(checks: Sequence[Check], hosts: Sequence[str]) -> RenderableType:
     """The checks as a table: a line that several hosts share is written once, with its hint below it."""
     shared: dict[tuple[str, str, str, str], list[str]] = {}
-    for check in checks:
+    listed = list(_collectors_in_a_line(checks))
+    for check in listed:
         shared.setdefault((check.name, check.status, check.message, check.hint), []).append(check.host)
-    order = list(dict.fromkeys(check.name for check in checks))
+    order = list(dict.fromkeys(check.name for check in listed))
     rows = []
     for (name, status, message, hint), where in sorted(
         shared.items(), key=lambda item: order.index(item[0][0])
@@ -61,9 +63,25 @@ def diagnosis(checks: Sequence[Check], hosts: Sequence[str]) -> RenderableType:
             said.append(f"\n{console.clean(hint)}", style="dim")
         everywhere = len(hosts) > 1 and set(where) == set(hosts)
         rows.append((console.mark(status), name, EVERYWHERE if everywhere else " ".join(where), said))
-    counts = {status: sum(check.status == status for check in checks) for status in RANK}
-    summary = Text.assemble(*_counted(counts))
+    counts = {status: sum(check.status == status for check in checks) for status in STATUSES}
+    needed = any(check.status == "fail" and check.needed for check in checks)
+    verdict = Text("" if needed else "nothing that a run needs is missing", style="dim")
+    summary = Text.assemble(*_counted(counts), verdict)
     return Group(console.table("", ("", "check", "hosts", "found"), rows), summary)
+
+
+def _collectors_in_a_line(checks: Sequence[Check]) -> Iterator[Check]:
+    """The collectors that can run in one check of each host, at the place of its first; the rest as it is."""
+    able: dict[str, list[str]] = {}
+    for check in checks:
+        if check.status == "ok" and check.name.startswith(COLLECTOR):
+            able.setdefault(check.host, []).append(check.name.removeprefix(COLLECTOR))
+    for check in checks:
+        if check.status != "ok" or not check.name.startswith(COLLECTOR):
+            yield check
+        elif check.host in able:
+            names = able.pop(check.host)
+            yield Check(check.host, "collectors", "ok", f"can run: {', '.join(names)}")
 
 
 def _counted(counts: Mapping[str, int]) -> Iterable[Text]:

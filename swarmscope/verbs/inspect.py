@@ -19,6 +19,7 @@ from swarmscope.collectors import Collector
 from swarmscope.errors import UsageError
 from swarmscope.inventory import IGNORED
 from swarmscope.model import Host, Inventory
+from swarmscope.report.wording import size
 from swarmscope.verbs.flags import hosts_for, verb
 
 
@@ -50,7 +51,8 @@ def hosts(
         headers, rows = headers[:-1], [row[:-1] for row in rows]  # type: ignore[misc]
     parts: list[RenderableType] = [console.table(f"{chosen.name} ({chosen.path})", headers, rows)]
     if verbose:
-        parts += [_origins(host, routes[host.name]) for host in chosen.hosts]
+        for host in chosen.hosts:
+            parts += [Text(), _origins(host, routes[host.name])]
     console.show(Group(*parts))
 
 
@@ -110,6 +112,7 @@ def collectors(c: Any, name: str = "", json: bool = False) -> None:
     else:
         rows = [(one.name, one.cost, ", ".join(one.options), one.summary) for one in shown.values()]
         console.show(console.table("", ("collector", "cost", "options", "records"), rows))
+        console.note("one in full: invoke collectors --name perf-record")
 
 
 def _collector_card(collector: Collector) -> RenderableType:
@@ -147,8 +150,11 @@ def runs(c: Any, json: bool = False) -> None:
     elif not listed:
         console.say(f"no runs in {root}; record one: invoke trace --mode overlay")
     else:
-        rows = [[str(entry[key]) for key in ("id", "state", "arms", "hosts", "notes")] for entry in listed]
-        console.show(console.table("", ("run", "state", "arms", "hosts", "notes"), rows))
+        columns = {"run": "id", "state": "state", "arms": "arms", "hosts": "hosts", "fetched": "fetched"}
+        if any(entry["notes"] for entry in listed):
+            columns["notes"] = "notes"
+        rows = [[str(entry[key]) for key in columns.values()] for entry in listed]
+        console.show(console.table("", list(columns), rows))
 
 
 def _run_line(record: Mapping[str, Any]) -> dict[str, str]:
@@ -156,10 +162,12 @@ def _run_line(record: Mapping[str, Any]) -> dict[str, str]:
     playbook = record.get("playbook") or {}
     names = [host.get("name", "?") for host in (record.get("inventory") or {}).get("hosts") or ()]
     missing = record.get("missing") or []
+    pulled = int((record.get("bytes") or {}).get("pulled") or 0)
     notes = [f"without {', '.join(missing)}"] if missing else []
     return {
         "state": str(record.get("state", "?")),
         "arms": f"{playbook.get('subject', '?')} against {playbook.get('baseline', '?')}",
         "hosts": " ".join(names),
+        "fetched": size(pulled) if pulled else "",
         "notes": "; ".join([*notes, *map(str, record.get("notes") or ())]),
     }

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Group
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from swarmscope import console
 from swarmscope.cluster import swarm
@@ -129,7 +130,7 @@ def _tables(status: SwarmStatus) -> Group:
         else (h.host, h.error, "", "", "", "", "", "")
         for h in status.hosts
     ]
-    parts = [console.table(title, columns, rows)]
+    parts: list[RenderableType] = [console.table(title, columns, rows)]
     if status.networks:
         networks = [
             (
@@ -137,12 +138,11 @@ def _tables(status: SwarmStatus) -> Group:
                 str(n.vni or ""),
                 n.subnet,
                 str(n.mtu or "default"),
-                "ours" if n.ours else "",
+                "ours" if n.ours else "not ours",
                 str(n.containers),
             )
             for n in status.networks
         ]
-        parts.append(
-            console.table("networks", ("network", "VNI", "subnet", "MTU", "", "containers"), networks)
-        )
+        headers = ("network", "VNI", "subnet", "MTU", "owner", "containers")
+        parts += [Text(), console.table("", headers, networks)]
     return Group(*parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -316,6 +317,22 @@ def test_cloned_machines_and_unequal_hosts_are_noticed() -> None:
     assert list(check_together(VIEWS, INVENTORY)) == []
 
 
+def test_the_diagnosis_names_collectors_that_can_run_on_one_line_and_each_other_on_its_own() -> None:
+    checks = [
+        Check("n1", "collector a", "ok", "can run"),
+        Check("n1", "collector b", "warn", "left out, it needs: perf"),
+        Check("n1", "collector c", "ok", "can run"),
+        Check("n2", "collector a", "ok", "can run"),
+    ]
+    screen = Console(width=100, record=True, file=io.StringIO())
+    screen.print(diagnosis(checks, ["n1", "n2"]))
+    lines = [" ".join(line.split()) for line in screen.export_text().splitlines()]
+    assert "ok collectors n1 can run: a, c" in lines
+    assert "ok collectors n2 can run: a" in lines
+    assert "warn collector b n1 left out, it needs: perf" in lines
+    assert "1 warn 3 ok nothing that a run needs is missing" in lines
+
+
 def test_the_diagnosis_says_once_what_all_hosts_share_and_fits_the_screen() -> None:
     checks = [
         Check("n1", "sudo", "ok", "root without a password"),
@@ -330,5 +347,5 @@ def test_the_diagnosis_says_once_what_all_hosts_share_and_fits_the_screen() -> N
     assert sum("root without" in line for line in lines) == 1
     assert any(line.split()[:3] == ["ok", "sudo", "all"] for line in lines)
     assert any("free some" in line for line in lines)
-    assert lines[-1].split() == ["1", "fail", "2", "ok"]
+    assert lines[-1].split() == ["1", "fail", "2", "ok"]  # and not that nothing is missing
     assert max(map(len, lines)) <= 100

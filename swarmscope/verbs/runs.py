@@ -42,14 +42,20 @@ HELP = {
 class Narrator:
     """Tells on the console what a run does: a bar for the trials, a line for each phase."""
 
-    def __init__(self, display: console.Progress | None = None) -> None:
+    def __init__(self, display: console.Progress | None = None, hosts: Sequence[str] = ()) -> None:
         self._display = display
+        self._hosts = hosts
 
     def phase(self, text: str) -> None:
         console.note(text)
+        for host in self._hosts:
+            self._show(host, text)
 
     def host(self, host: str, text: str) -> None:
         console.step(host, text)
+        self._show(host, text)
+
+    def _show(self, host: str, text: str) -> None:
         if self._display:
             self._display.host(host, text)
 
@@ -63,10 +69,10 @@ class Narrator:
 
 
 @contextmanager
-def narrator(playbook: Playbook) -> Iterator[Narrator]:
-    """A narrator with a progress bar over the playbook's trials."""
+def narrator(playbook: Playbook, hosts: Inventory) -> Iterator[Narrator]:
+    """A narrator with a progress bar over the playbook's trials and a line for each host."""
     with console.progress(len(order_trials(playbook)), playbook.name) as display:
-        yield Narrator(display)
+        yield Narrator(display, [host.name for host in hosts.hosts])
 
 
 def choose_playbook(
@@ -131,7 +137,7 @@ def trace(
         show_plan(hosts, chosen, json=json)
         return
     limits = conduct.Limits(connect_s=timeout, allow_missing=allow_missing)
-    with narrator(chosen) as watcher:
+    with narrator(chosen, hosts) as watcher:
         run = conduct.trace(
             hosts,
             chosen,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from swarmscope import store
+from swarmscope.capture.plan import ARMS
 from swarmscope.capture.record import whoami
 from swarmscope.cluster.agents import Agents
 from swarmscope.cluster.fleet import Fleet
@@ -103,9 +104,10 @@ def pull_host(run: Run, host: Host, fleet: Fleet, agents: Agents) -> Pulled:
 
 
 def record_pull(run: Run, pulled: Sequence[Pulled], missing: Sequence[str]) -> dict[str, Any]:
-    """Note in ``run.json`` what came and what is missing; with all here the state becomes ``collected``.
+    """Note in ``run.json`` what came and what is missing.
 
-    An interrupted run stays ``interrupted``: it is complete in files, not in trials.
+    The state becomes ``collected`` when everything is here of a run that ran to its end; a run that was
+    interrupted, or lost a host in the middle, stays what it is when its files are complete.
     """
     record = run.read()
     record["missing"] = sorted(missing)
@@ -114,15 +116,20 @@ def record_pull(run: Run, pulled: Sequence[Pulled], missing: Sequence[str]) -> d
     files = [f for path in manifests if path.is_file() for f in store.read_json(path)["files"]]
     record["bytes"]["raw"] = sum(int(f["raw_size"]) for f in files)
     record["bytes"]["packed"] = sum(int(f["size"]) for f in files)
-    if missing:
-        record["state"] = "interrupted" if record["state"] == "interrupted" else "partial"
-    elif record["state"] == "recorded":
-        record["state"] = "collected"
+    if record["state"] != "interrupted":
+        record["state"] = "collected" if not missing and ran_to_its_end(record) else "partial"
     run.write(record)
     return record
 
 
+def ran_to_its_end(record: dict[str, Any]) -> bool:
+    """Whether a run has every trial that its playbook asks for."""
+    playbook = record["playbook"]
+    of_each = playbook["plain_trials"] + playbook["traced_trials"]
+    return len(record["trials"]) == len(ARMS) * len(playbook["traffic"]) * int(of_each)
+
+
 def clear_remains(run: Run) -> None:
     """Remove temporary files that an earlier pull, cut off in the middle, left below ``raw/``."""
-    for path in Path(run.path / "raw").rglob(".*.part"):
+    for path in Path(run.path / "raw").rglob("*.part"):
         path.unlink(missing_ok=True)

@@ -94,10 +94,7 @@ def remove_containers(engine: Engine, run: str) -> list[str]:
     """Remove the run's containers on this engine; the ids of those that were there."""
     removed: list[str] = []
     for container in engine.containers({LABEL_RUN: run}):
-        try:
-            engine.remove_container(container.id)
-        except NotThere:
-            continue  # somebody else was quicker
+        engine.remove_container(container.id)
         removed.append(container.id)
     return removed
 

@@ -30,6 +30,7 @@ SILENCE_S = 20.0
 HELLO_S = 30.0
 BYE_S = 3.0
 
+_LATE = "the host may be overloaded: look at its load; what was begun there ends at its deadline"
 _BROKEN = (OSError, EOFError, paramiko.SSHException)
 """What paramiko raises, from any call on a channel, when the connection below it is gone."""
 
@@ -64,7 +65,9 @@ class Reply:
     def result(self, timeout: float = 30.0) -> dict[str, Any]:
         """Wait for it. Raises what the agent answered, ``RemoteTimeout``, or ``HostLost``."""
         if not self._done.wait(timeout):
-            raise RemoteTimeout(f"agent: {self._op}: no answer within {timeout:g} s", host=self._host)
+            raise RemoteTimeout(
+                f"agent: {self._op}: no answer within {timeout:g} s", hint=_LATE, host=self._host
+            )
         if self._error is not None:
             raise self._error
         return self._result
@@ -75,7 +78,7 @@ class Reply:
             event = self._events.get(timeout=timeout)
         except queue.Empty:
             raise RemoteTimeout(
-                f"agent: {self._op}: no event within {timeout:g} s", host=self._host
+                f"agent: {self._op}: no event within {timeout:g} s", hint=_LATE, host=self._host
             ) from None
         if event is None:
             self.result(0)
@@ -130,7 +133,9 @@ class AgentLink:
                 raise self._did_not_start()
             if time.monotonic() > deadline:
                 self._close_channel()
-                raise RemoteTimeout(f"the agent did not greet within {timeout:g} s", host=self.host)
+                raise RemoteTimeout(
+                    f"the agent did not greet within {timeout:g} s", hint=_LATE, host=self.host
+                )
         threading.Thread(target=self._beat, name=f"agent-{self.host}-beat", daemon=True).start()
 
     def _did_not_start(self) -> SwarmscopeError:

@@ -155,21 +155,29 @@ def _membership(view: HostView, swarm: SwarmState, views: Views, inventory: Inve
         why = f"half-joined: its state is {swarm.state}" + (f" ({swarm.error})" if swarm.error else "")
         hint = "on that host: docker swarm leave, then try again"
         return Check(name, "swarm", "fail", why, hint, needed=True)
-    label = swarm.labels.get(LABEL_SWARM, "")
-    if not swarm.control:
-        ours = {m for v in views.values() if _is_ours(v, inventory) for m in v.members}
-        label = inventory.name if swarm.node_id in ours else ""
+    label = _swarm_label(swarm, views)
     if label == inventory.name:
         role = "manager" if swarm.control else "worker"
         return Check(name, "swarm", "ok", f"{role} of this inventory's swarm")
-    whose = f"the swarm of inventory {label!r}" if label else "a swarm that swarmscope did not make"
     hint = "take the host out of it yourself (docker swarm leave), or leave it out with --limit"
+    if label:
+        whose = f"the swarm of inventory {label!r}"
+        hint = "`invoke swarm-down` with that inventory ends it; or leave the host out with --limit"
+    elif label is None:
+        whose = f"a swarm of other managers ({', '.join(swarm.managers) or 'not told'})"
+    else:
+        whose = "a swarm that swarmscope did not make"
     return Check(name, "swarm", "fail", f"in {whose}", hint, needed=True)
 
 
-def _is_ours(view: HostView, inventory: Inventory) -> bool:
-    swarm = view.swarm
-    return swarm is not None and swarm.control and swarm.labels.get(LABEL_SWARM) == inventory.name
+def _swarm_label(swarm: SwarmState, views: Views) -> str | None:
+    """Whose the swarm is; empty: not made by us; None: only managers that were not asked know."""
+    if swarm.control:
+        return swarm.labels.get(LABEL_SWARM, "")
+    for other in views.values():
+        if other.swarm is not None and other.swarm.control and swarm.node_id in other.members:
+            return other.swarm.labels.get(LABEL_SWARM, "")
+    return None
 
 
 def _kernel(name: str, facts: Mapping[str, Any], view: HostView) -> Iterator[Check]:

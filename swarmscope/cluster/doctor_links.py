@@ -65,10 +65,16 @@ def check_links(links: Sequence[LinkView], views: Views) -> Iterator[Check]:
             hint = f"open {port} from {link.source} to {link.target} in the firewalls between them"
             yield Check(link.source, f"ports to {link.target}", "fail", text, hint, needed=True)
         if link.ports and not broken:
-            proven = ", ".join(f"{port}{' (VXLAN)' if port == '4789/udp' else ''}" for port in link.ports)
-            if link.sniffed:
-                proven += f"; {', '.join(link.sniffed)} in use, seen to arrive (before the firewall there)"
-            yield Check(link.source, f"ports to {link.target}", "ok", proven)
+            yield Check(link.source, f"ports to {link.target}", "ok", _proven(link))
+
+
+def _proven(link: LinkView) -> str:
+    """The ports that work, those apart of which only the interface was asked."""
+    names = {port: f"{port} (VXLAN)" if port == "4789/udp" else port for port in link.ports}
+    answered = ", ".join(name for port, name in names.items() if port not in link.sniffed)
+    seen = ", ".join(name for port, name in names.items() if port in link.sniffed)
+    said = f"in use, seen to arrive before the firewall there: {seen}" if seen else ""
+    return "; ".join(part for part in (answered, said) if part)
 
 
 def _is_our_overlay(network: Network) -> bool:

@@ -29,6 +29,7 @@ from swarmscope.errors import HostLost, PreflightFailed, RemoteFailed
 TIMEOUT_S = 60.0
 REMOVAL_S = 10.0
 """For a removal that is already going on."""
+ENGINE_LOG = "its log says why: journalctl -u docker, on that host"
 _PREFIX = "http+docker://"
 
 
@@ -137,7 +138,9 @@ class Engine:
         except docker.errors.APIError as error:
             raise RemoteFailed(f"{doing}: {_said(error)}", host=self.name) from error
         except (requests.exceptions.Timeout, TimeoutError) as error:
-            raise RemoteTimeout(f"{doing}: the engine did not answer in time", host=self.name) from error
+            raise RemoteTimeout(
+                f"{doing}: the engine did not answer in time", hint=ENGINE_LOG, host=self.name
+            ) from error
         except (requests.exceptions.RequestException, docker.errors.DockerException, OSError) as error:
             if not self.remote.is_open:
                 raise HostLost(f"connection broke while {doing}", host=self.name) from error
@@ -350,7 +353,7 @@ class Engine:
             time.sleep(0.05)
         raise RemoteTimeout(
             f"container {name_or_id} is still being removed after {REMOVAL_S:g} s",
-            hint="look at that host's dockerd: docker ps -a",
+            hint=ENGINE_LOG,
             host=self.name,
         )
 

@@ -5,7 +5,6 @@ Scope: pure; bytes in, tar bytes out (``Engine.import_image`` takes them). Same 
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
 
@@ -41,8 +40,3 @@ def busybox_image(busybox: bytes) -> bytes:
             entry.linkname = "busybox"
             tar.addfile(entry)
     return out.getvalue()
-
-
-def image_tag(busybox: bytes) -> str:
-    """A tag that names the content, so that an engine which already holds the image is not sent it again."""
-    return hashlib.sha256(busybox_image(busybox)).hexdigest()[:12]

@@ -241,16 +241,6 @@ class Remote:
                 part.unlink(missing_ok=True)
         return int(size)
 
-    def file_size(self, remote_path: str) -> int | None:
-        """Size in bytes, or None where there is no such file."""
-        self.open()
-        with self._files, self._translated(f"looking at {remote_path}"):
-            try:
-                size: int = self.connection.sftp().stat(remote_path.removeprefix("~/")).st_size
-                return size
-            except FileNotFoundError:
-                return None
-
     @contextlib.contextmanager
     def _translated(self, doing: str) -> Iterator[None]:
         """The one place where a library's error becomes ours."""

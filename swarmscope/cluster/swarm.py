@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from swarmscope.cluster.engine import Engine, NotThere
+from swarmscope.cluster.engine import ENGINE_LOG, Engine, NotThere
 from swarmscope.cluster.fleet import Fleet, Outcomes
 from swarmscope.cluster.networks import data_mtu
 from swarmscope.cluster.remote import Remote, RemoteTimeout
@@ -238,7 +238,11 @@ class _Applying:
         if swarm.state == "active":
             return swarm.node_id
         if swarm.state in ("error", "locked"):
-            raise RemoteFailed(f"the join ended in state {swarm.state}: {swarm.error}", host=engine.name)
+            raise RemoteFailed(
+                f"the join ended in state {swarm.state}: {swarm.error}",
+                hint="2377/tcp must be open between the hosts and their clocks agree: invoke doctor",
+                host=engine.name,
+            )
         return None
 
     def _label(self, manager: Engine, node_id: str, host: str, *, bridge: bool) -> None:
@@ -253,7 +257,11 @@ class _Applying:
             if found is not None:
                 return found
             if time.monotonic() > deadline:
-                raise RemoteTimeout(f"{what} took more than {timeout:g} s", host=host)
+                raise RemoteTimeout(
+                    f"{what} took more than {timeout:g} s",
+                    hint=f"more time: --timeout; {ENGINE_LOG}",
+                    host=host,
+                )
             time.sleep(_POLL_S)
 
     def down(self, plan: Plan) -> None:

@@ -215,8 +215,8 @@ def test_the_doctor_knows_it_and_finds_its_ports_in_use(formed: Formed, fleet: F
     assert checks["n1", "path MTU to n2"].status == "ok"
     proven = checks["n2", "ports to n1"]
     assert proven.status == "ok"
-    assert proven.message.startswith(
-        "2377/tcp, 7946/tcp, 7946/udp, 4789/udp (VXLAN); 7946/udp, 4789/udp in use"
+    assert proven.message == (
+        "2377/tcp, 7946/tcp; in use, seen to arrive before the firewall there: 7946/udp, 4789/udp (VXLAN)"
     )
 
 

@@ -106,7 +106,7 @@ class TestHostKeys:
 
 
 class TestTheInventorysOwnSshConfig:
-    """``swarmscope_ssh_config``: read in place of the user's, as with ``ssh -F``; keys of the inventory win."""
+    """``swarmscope_ssh_config``: read in place of the user's, as by ``ssh -F``; keys of the inventory win."""
 
     def bare(self, server: Server, address: str = "n1") -> Host:
         """A host of whom the inventory knows nothing but a name."""

@@ -217,6 +217,18 @@ def test_a_worker_is_ours_only_if_our_manager_lists_it() -> None:
     assert named(judged(worker), "swarm").status == "fail"
 
 
+def test_a_worker_in_a_foreign_swarm_is_told_whose_it_is() -> None:
+    swarm = SwarmState("active", node_id="w", managers=("198.51.100.9:2377",))
+    worker = view(N2, swarm=swarm)
+    theirs = replace(OURS, labels={LABEL_SWARM: "other"})
+    check = named(judged(worker, view(N1, swarm=theirs, members=("m", "w"))), "swarm")
+    assert check.message == "in the swarm of inventory 'other'"
+    assert "swarm-down" in check.hint
+    unlabelled = view(N1, swarm=replace(OURS, labels={}), members=("m", "w"))
+    assert named(judged(worker, unlabelled), "swarm").message == "in a swarm that swarmscope did not make"
+    assert named(judged(worker), "swarm").message == "in a swarm of other managers (198.51.100.9:2377)"
+
+
 def test_the_clock_says_its_bound_and_how_far_the_wall_clocks_are_apart() -> None:
     late = view(N2, clocks={"real": 10**18 + 7_000_000, "mono": 5 * 10**9, "adjtimex": {"status": 0x40}})
     text = named(judged(late), "clock").message
@@ -288,7 +300,9 @@ def test_each_closed_port_is_named_with_what_it_is_for() -> None:
 def test_a_packet_that_was_only_seen_to_arrive_is_not_called_more_than_that() -> None:
     check = one_link(sniffed=("4789/udp",))[1]
     assert check.status == "ok"
-    assert "4789/udp in use, seen to arrive (before the firewall there)" in check.message
+    assert check.message == (
+        "7946/tcp, 7946/udp; in use, seen to arrive before the firewall there: 4789/udp (VXLAN)"
+    )
 
 
 def test_all_directions_are_tried_for_few_hosts_and_a_ring_and_star_for_many() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from swarmscope.cluster import engine_objects as objects
 from swarmscope.cluster.engine import negotiate
-from swarmscope.cluster.images import busybox_image, image_tag
+from swarmscope.cluster.images import busybox_image
 from swarmscope.errors import PreflightFailed
 
 
@@ -112,7 +112,7 @@ def test_a_container_gives_its_namespace_only_while_it_runs() -> None:
 def test_the_busybox_image_has_the_program_and_a_link_per_applet_and_is_reproducible() -> None:
     data = busybox_image(b"\x7fELF...")
     assert data == busybox_image(b"\x7fELF...")
-    assert image_tag(b"\x7fELF...") != image_tag(b"\x7fELF,,,")
+    assert data != busybox_image(b"\x7fELF,,,")
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         program = tar.getmember("bin/busybox")
         assert program.mode == 0o755

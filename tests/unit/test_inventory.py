@@ -108,6 +108,15 @@ def test_a_labs_own_keys_are_read_and_its_files_must_exist(tmp_path: Path) -> No
     )
 
 
+def test_an_ssh_config_of_its_own_is_found_beside_the_inventory(tmp_path: Path) -> None:
+    text = TWO.replace("  vars:\n", "  vars:\n    swarmscope_ssh_config: ssh_config\n", 1)
+    assert mistakes(tmp_path, text)[0][:2] == (3, "all.vars.swarmscope_ssh_config")
+    (tmp_path / "ssh_config").write_text("Host n3\n  Port 2222\n")
+    found = load(written(tmp_path, text))
+    assert found.ssh_config == tmp_path / "ssh_config"
+    assert load(written(tmp_path, TWO)).ssh_config is None
+
+
 HOSTS = "all.children.workers.hosts"
 
 # (line to replace, its new text, line of the mistake, key of the mistake, words of the message)

@@ -160,17 +160,24 @@ forbid_starting() {
 
 # Only units that came with this installation; what was there before stays as its owner had it.
 disable_new_units() {
-    local unit new=()
-    have systemctl || return 0
+    local unit new=() now=()
     for unit in "${UNITS[@]}"; do
         if [[ " $1 " != *" $unit "* ]] && [[ -e /lib/systemd/system/$unit ]]; then new+=("$unit"); fi
     done
-    if ((${#new[@]})); then
-        local now=()
+    ((${#new[@]})) || return 0
+    if have systemctl; then
         if [[ -d /run/systemd/system ]]; then now=(--now); fi
-        "${SUDO[@]}" systemctl disable "${now[@]}" "${new[@]}" >/dev/null 2>&1 || true
-        say "left switched off: ${new[*]}"
+        "${SUDO[@]}" systemctl disable "${now[@]}" "${new[@]}" >"$LOG" 2>&1 || tail -n 5 "$LOG" >&2
+    else
+        # package scripts make the links of both systemd and SysV init also where neither is installed
+        for unit in "${new[@]}"; do
+            quietly "${SUDO[@]}" deb-systemd-helper disable "$unit"
+            if [[ -e /etc/init.d/${unit%.service} ]]; then
+                quietly "${SUDO[@]}" update-rc.d "${unit%.service}" disable
+            fi
+        done
     fi
+    say "left switched off: ${new[*]}"
 }
 
 units_there() {

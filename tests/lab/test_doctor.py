@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,6 @@ def test_a_healthy_lab_passes_every_check_and_nothing_is_left_on_it(
 ) -> None:
     names = [host.name for host in lab.hosts]
     before = {name: whole_state(name, as_root) for name in names}
-    traced = set(instances())
     checks = doctor()
 
     wanted = {(name, check) for name in names for check in FACTS}
@@ -104,7 +104,11 @@ def test_a_healthy_lab_passes_every_check_and_nothing_is_left_on_it(
 
     left = traces_left({Path("/run/netns", host.netns).stat().st_ino for host in lab.hosts}, [])
     assert left == []
-    assert set(instances()) <= traced
+    # Doctors of other tests, running beside this one, have probes of theirs there for a moment.
+    until = time.monotonic() + 5
+    while probes := [name for name in instances() if name.startswith("swarmscope.probe.")]:
+        assert time.monotonic() < until, probes
+        time.sleep(0.05)
     for name in names:
         after = whole_state(name, as_root)
         new = {kind: after[kind] - before[name][kind] for kind in after}

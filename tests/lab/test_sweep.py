@@ -136,13 +136,14 @@ def gone(engine: Engine, name: str) -> bool:
 
 
 def state(root: Callable[[str], str]) -> set[str]:
-    """What of the planted things is there, ours and their twins."""
+    """What of the planted things is there, ours and their twins; other tests' instances left aside."""
+    planted = {name for name in instances() if DEAD in name or LIVE in name}
     found = root(
         f"for pid in $(cat {PIDS}); do tr '\\0' ' ' 2>/dev/null < /proc/$pid/cmdline && echo; done;"
         "ls /var/tmp/swarmscope /run/swarmscope/ledger;"
         "docker ps --format '{{.Names}}'; docker network ls --format '{{.Name}}'"
     )
-    return {line.strip() for line in found.splitlines() if line.strip()} | set(instances())
+    return {line.strip() for line in found.splitlines() if line.strip()} | planted
 
 
 def test_what_an_interrupted_run_left_is_listed_then_removed_and_nothing_else(

@@ -128,8 +128,12 @@ find_sudo() {
 
 LOG=''
 POLICY_IS_OURS=''
+UNITS_BEFORE=''
 
 clean_up() {
+    # also after a failure or Ctrl-C half way: a next run would take what is there by then for its owner's
+    if [[ -n $UNITS_BEFORE ]]; then disable_new_units "$UNITS_BEFORE"; fi
+    UNITS_BEFORE=''
     if [[ -n $POLICY_IS_OURS ]]; then "${SUDO[@]}" rm -f "$POLICY"; fi
     POLICY_IS_OURS=''
     if [[ -n $LOG ]]; then rm -f "$LOG"; fi
@@ -160,24 +164,31 @@ forbid_starting() {
 
 # Only units that came with this installation; what was there before stays as its owner had it.
 disable_new_units() {
-    local unit new=() now=()
+    local unit new=() now=() failed=''
     for unit in "${UNITS[@]}"; do
         if [[ " $1 " != *" $unit "* ]] && [[ -e /lib/systemd/system/$unit ]]; then new+=("$unit"); fi
     done
     ((${#new[@]})) || return 0
     if have systemctl; then
         if [[ -d /run/systemd/system ]]; then now=(--now); fi
-        "${SUDO[@]}" systemctl disable "${now[@]}" "${new[@]}" >"$LOG" 2>&1 || tail -n 5 "$LOG" >&2
+        "${SUDO[@]}" systemctl disable "${now[@]}" "${new[@]}" >"$LOG" 2>&1 || failed=yes
     else
-        # package scripts make the links of both systemd and SysV init also where neither is installed
+        # package scripts make the links of systemd and of SysV init also where neither is there; their tool
+        # for taking them back wants to know the package
         for unit in "${new[@]}"; do
-            quietly "${SUDO[@]}" deb-systemd-helper disable "$unit"
+            "${SUDO[@]}" env DPKG_MAINTSCRIPT_PACKAGE="${unit%.*}" deb-systemd-helper disable "$unit" \
+                >"$LOG" 2>&1 || failed=yes
             if [[ -e /etc/init.d/${unit%.service} ]]; then
-                quietly "${SUDO[@]}" update-rc.d "${unit%.service}" disable
+                "${SUDO[@]}" update-rc.d "${unit%.service}" disable >"$LOG" 2>&1 || failed=yes
             fi
         done
     fi
-    say "left switched off: ${new[*]}"
+    if [[ -n $failed ]]; then
+        tail -n 5 "$LOG" >&2
+        say "could not switch off all of these, do it yourself: ${new[*]}"
+    else
+        say "left switched off: ${new[*]}"
+    fi
 }
 
 units_there() {
@@ -186,7 +197,7 @@ units_there() {
 }
 
 install_missing() {
-    local thing package things=() packages=() words='' before
+    local thing package things=() packages=() words=''
     mapfile -t things < <(missing_things)
     ((${#things[@]})) || return 0
     for thing in "${things[@]}"; do words+="${words:+, }$(in_words "$thing")"; done
@@ -216,10 +227,9 @@ install_missing() {
     done
     mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
     say "apt-get install ${packages[*]}"
-    before="$(units_there)"
+    UNITS_BEFORE=" $(units_there)"
     forbid_starting
     apt install --no-install-recommends "${packages[@]}"
-    disable_new_units "$before"
     clean_up
     trap - EXIT INT TERM HUP
 }

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from swarmscope.capture.interval import Interval, fastest
 from swarmscope.cluster.agent_link import AgentLink
 from swarmscope.errors import SwarmscopeError
 from swarmscope.model import Host
-from swarmscope.probes import Interval, bound
 
 PROBES = 200
 """Exchanges of one burst: a burst of this many stays below 0.2 s and has met quiet moments."""
@@ -51,7 +51,7 @@ def offsets(measured: Mapping[str, Mapping[str, Any]], reference: str) -> dict[s
         if name == reference:
             continue
         try:
-            found[name] = bound(entry["samples"])
+            found[name] = fastest(entry["samples"])
         except ValueError:
             continue
     return found

@@ -12,7 +12,7 @@ MODULES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*
 
 HOST_SIDE = {"cluster", "agent", "capture", "lab"}
 OFFLINE_SIDE = {"trace", "compare", "report"}
-SHARED = {"collectors", "errors", "inventory", "model", "places", "playbook", "probes", "store"}
+SHARED = {"collectors", "errors", "inventory", "model", "places", "playbook", "store"}
 
 
 def part(module: Path) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from swarmscope.capture.interval import Interval, fastest
 from swarmscope.cluster.agent_link import AgentLink
+from swarmscope.cluster.interval import Interval, fastest
 from swarmscope.errors import SwarmscopeError
 from swarmscope.model import Host
 

@@ -17,10 +17,10 @@ from statistics import median
 from typing import Any, Literal
 
 from swarmscope import __version__, store
-from swarmscope.capture.interval import Interval
 from swarmscope.capture.plan import Ends
 from swarmscope.capture.recording import RecordingPlan
 from swarmscope.capture.trials import TrialResult
+from swarmscope.cluster.interval import Interval
 from swarmscope.model import Endpoint, Inventory, Playbook, Trial
 from swarmscope.playbook import to_dict
 

@@ -24,11 +24,11 @@ from swarmscope.cluster.doctor_checks import Check, HostView, Trouble, check_hos
 from swarmscope.cluster.doctor_links import LinkView, check_links, check_together, pairs
 from swarmscope.cluster.engine import Engine
 from swarmscope.cluster.fleet import Fleet
+from swarmscope.cluster.interval import fastest
 from swarmscope.cluster.remote import CONNECT_TIMEOUT_S, Remote
 from swarmscope.cluster.shell import Command
 from swarmscope.errors import SwarmscopeError
 from swarmscope.model import Host, Inventory
-from swarmscope.probes import bound
 
 PROBES: Final = 60
 LISTEN_S: Final = 4
@@ -172,7 +172,7 @@ def _probe_clocks(views: dict[str, HostView], links: Mapping[str, AgentLink]) ->
                 answer = links[reference].call("probe", address=address, port=port, count=PROBES)
             finally:
                 link.call("probe_stop")
-            views[name] = replace(views[name], offset=bound(answer["samples"]))
+            views[name] = replace(views[name], offset=fastest(answer["samples"]))
 
 
 def _try_paths(fleet: Fleet, views: Mapping[str, HostView], links: Mapping[str, AgentLink]) -> list[LinkView]:

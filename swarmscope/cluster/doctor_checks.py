@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from swarmscope import collectors
 from swarmscope.cluster.engine_objects import Network, SwarmState
+from swarmscope.cluster.interval import Interval
 from swarmscope.model import LABEL_SWARM, Host, Inventory
-from swarmscope.probes import Interval
 
 Status = Literal["ok", "warn", "fail"]
 

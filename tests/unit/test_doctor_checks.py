@@ -14,10 +14,10 @@ from rich.console import Console
 from swarmscope.cluster.doctor_checks import Check, HostView, Trouble, check_host
 from swarmscope.cluster.doctor_links import LinkView, check_links, check_together, pairs
 from swarmscope.cluster.engine_objects import Network, SwarmState
+from swarmscope.cluster.interval import Interval
 from swarmscope.collectors import load_all
 from swarmscope.model import LABEL_SWARM, Host, Inventory
 from swarmscope.places import shipped
-from swarmscope.probes import Interval
 from swarmscope.verbs.health import diagnosis
 
 N1 = Host("n1", "203.0.113.1", "managers", data_addr="198.51.100.1", advertise_addr="198.51.100.1")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmscope.capture.interval import Interval, fastest
 from swarmscope.capture.record import skew
+from swarmscope.cluster.interval import Interval, fastest
 
 
 def exchanges(theta: int, seed: int, count: int = 50) -> list[tuple[int, int, int, int]]:

@@ -72,11 +72,11 @@ def trace(
         ends = (pick_host(inventory, playbook.client), pick_host(inventory, playbook.server))
         if not limits.allow_missing or any(host.name in fleet.unreachable for host in ends):
             fleet.require_all()
-        run = create_run(root, new_run_id(playbook.name))
-        record = RunRecord(run, playbook, inventory, command)
-        for host, problem in fleet.unreachable.items():
-            record.lost(host, problem.message)
         with Agents(fleet) as agents:
+            run = create_run(root, new_run_id(playbook.name))
+            record = RunRecord(run, playbook, inventory, command)
+            for host, problem in fleet.unreachable.items():
+                record.lost(host, problem.message)
             hosts = Participants(inventory, ends, fleet=fleet, agents=agents, record=record, watcher=watcher)
             session = Session(
                 playbook, hosts, client=ends[0], server=ends[1], collectors=catalogue.load_all()
@@ -96,8 +96,14 @@ def _conduct(session: Session, run: Run, fleet: Fleet, agents: Agents) -> None:
         session.finish("partial" if record.data["missing"] else "recorded")
     except KeyboardInterrupt:
         session.watcher.warn("interrupted: stopping the recorders and fetching (once more: leave at once)")
-        session.salvage("interrupted")
-        fetch(run, [host.name for host in session.hosts.live()], fleet, agents, session.watcher)
+        try:
+            session.salvage("interrupted")
+            fetch(run, [host.name for host in session.hosts.live()], fleet, agents, session.watcher)
+        except KeyboardInterrupt:
+            session.watcher.warn(
+                "left at once: the hosts clean up by themselves, `invoke sweep` looks after them"
+            )
+            raise
         raise Interrupted(
             f"run {run.id} was interrupted; what was recorded is in {run.path}",
             hint="the swarm is still up: `invoke swarm-down` ends it",

@@ -213,6 +213,9 @@ def _set_network(ip: str, batch: str) -> None:
         with suppress(OSError):
             Path("/proc/sys/net", key).write_text(value, encoding="utf-8")
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1", encoding="utf-8")
+    # as Debian 13 sets it for the first namespace at boot: its ping has no capability of its own
+    with suppress(OSError):
+        Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 2147483647", encoding="utf-8")
     read, write = os.pipe()
     os.write(write, batch.encode())
     os.close(write)

@@ -58,16 +58,16 @@ class Server:
         return Host(**values)  # type: ignore[arg-type]
 
     def sessions(self) -> list[int]:
-        """Processes that this sshd forked, one a login."""
-        found = []
+        """The processes of this sshd's logins: its descendants called sshd or, from 9.8 on, sshd-session."""
+        parents: dict[int, int] = {}
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:
-                fields = stat.read_text().rpartition(")")[2].split()
+                name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
             except OSError:
                 continue
-            if int(fields[1]) == self.process.pid:
-                found.append(int(stat.parent.name))
-        return found
+            if name.startswith("sshd"):
+                parents[int(stat.parent.name)] = int(rest.split()[1])
+        return [pid for pid in parents if self.process.pid in _ancestors(pid, parents)]
 
     def cut(self) -> None:
         """End every login at once, as a host that goes down does."""
@@ -79,6 +79,14 @@ class Server:
         self.cut()
         self.process.kill()
         self.process.wait()
+
+
+def _ancestors(pid: int, parents: dict[int, int]) -> list[int]:
+    found = []
+    while pid in parents:
+        pid = parents[pid]
+        found.append(pid)
+    return found
 
 
 def inventory(*hosts: Host, known_hosts: Path | None, ssh_config: Path | None = None) -> Inventory:

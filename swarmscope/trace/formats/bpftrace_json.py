@@ -12,7 +12,8 @@ so the host's byte order gives the header's bytes back. Histograms (the map ``@n
     {"type": "hist", "data": {"@ns": {"<from event>,<netns>,<ifindex>,<to event>,<netns>,<ifindex>,<arm>":
         [{"min": 2048, "max": 4095, "count": 1}, ...]}}}
 
-Read by scanning for whole entries, so a cut or damaged file costs the entries hit and no others.
+Read by scanning for whole entries, so a cut or damaged file costs the entries hit and no others. Other lines
+(``printf``; ``helper_error`` of bpftrace 0.23, one for each write that did not fit) are passed over.
 """
 
 from __future__ import annotations

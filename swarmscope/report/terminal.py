@@ -164,7 +164,7 @@ def _round_trips(trips: Sequence[RoundTrip]) -> Iterable[Row]:
             yield Row(head, ["not measured: a side has no plain trial with an answer"])
             continue
         word = effect(trip)
-        note = "plain trials" if word in ("slower", "faster") else "no difference, plain trials"
+        note = "plain trials" if word in ("slower", "faster") else "within noise, plain trials"
         value = _styled(f"{ratio:<{max(map(len, ratios))}}", "cyan")
         value.stylize("bold", 0, len(times(trip.ratio)))
         yield Row(head, [f"{pair[0]:>{wide[0]}} -> {pair[1]:>{wide[1]}}", value, _styled(note, "dim")])

@@ -83,11 +83,11 @@ def size(n: int) -> str:
 
 
 def effect(trip: RoundTrip) -> str:
-    """What the ratio means in words: slower, faster, or no difference that this run can tell."""
+    """What the ratio means in words: slower, faster, or within what the baseline shows against itself."""
     if trip.ratio is None:
         return "not measured"
     if abs(trip.ratio.value - 1) < trip.threshold or trip.ratio.low <= 1 <= trip.ratio.high:
-        return "no difference resolved"
+        return "within the noise floor"
     return "slower" if trip.ratio.value > 1 else "faster"
 
 

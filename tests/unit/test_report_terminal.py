@@ -136,7 +136,7 @@ def test_losses_and_unmatched_packets_are_said() -> None:
 
 def test_a_self_comparison_claims_no_difference(made: Synthetic) -> None:
     text = printed(made, baseline="subject")
-    assert "x1.00" in text and "no difference, plain trials" in text
+    assert "x1.00" in text and "within noise, plain trials" in text
     assert "functions added (0)" in text
 
 

@@ -95,8 +95,10 @@ def _conduct(session: Session, run: Run, fleet: Fleet, agents: Agents) -> None:
         session.measure()
         session.finish("partial" if record.data["missing"] else "recorded")
     except KeyboardInterrupt:
-        session.watcher.warn("interrupted: stopping the recorders and fetching (once more: leave at once)")
         try:
+            session.watcher.warn(
+                "interrupted: stopping the recorders and fetching (once more: leave at once)"
+            )
             session.salvage("interrupted")
             fetch(run, [host.name for host in session.hosts.live()], fleet, agents, session.watcher)
         except KeyboardInterrupt:

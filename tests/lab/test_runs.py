@@ -255,6 +255,20 @@ def test_ctrl_c_stops_fetches_and_says_interrupted(swarm: Ground) -> None:
     assert swarm.traces_left() == []
 
 
+def test_a_second_ctrl_c_leaves_at_once_and_names_sweep(swarm: Ground) -> None:
+    process = swarm.start("trace", "--playbook", swarm.short())
+    wait_for(process, "traced trials")
+    process.send_signal(signal.SIGINT)
+    wait_for(process, "interrupted")
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert time.monotonic() - began < 10
+    assert "invoke sweep" in err
+    nothing_left_within(swarm, 25)
+
+
 def test_a_second_run_is_told_who_holds_the_host(swarm: Ground) -> None:
     first = swarm.start("trace", "--playbook", swarm.short())
     wait_for(first, "plain trials")

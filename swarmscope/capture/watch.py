@@ -19,19 +19,3 @@ class Watcher(Protocol):
 
     def warn(self, text: str) -> None:
         """Something the user should know, though the run goes on."""
-
-
-class Silent:
-    """A watcher that tells nobody."""
-
-    def phase(self, text: str) -> None:
-        del text
-
-    def host(self, host: str, text: str) -> None:
-        del host, text
-
-    def trial(self, done: int, total: int, text: str) -> None:
-        del done, total, text
-
-    def warn(self, text: str) -> None:
-        del text

@@ -18,9 +18,6 @@ _SUFFIX = re.compile(r"(?:\.(?:isra|part|constprop|cold|llvm|lto_priv|clone)(?:\
 _MODULE = re.compile(r"\s+\(?\[([^\[\]\s]+)\]\)?$")
 _FILE = re.compile(r"\s+\((?:/[^()]*|inlined|deleted|unknown|\[unknown\])\)$")
 _OFFSET = re.compile(r"\+0x[0-9a-fA-F]+(?:/0x[0-9a-fA-F]+)?$")
-_INSTRUMENTATION = re.compile(
-    r"^(?:__traceiter_|__probestub_|trace_event_raw_event_|perf_trace_|__bpf_trace_|bpf_trace_run\d)"
-)
 
 
 def group(symbol: str) -> str:
@@ -41,11 +38,6 @@ def split(raw: str) -> tuple[str, str]:
         if module.startswith(("kernel", "guest.kernel", "unknown")):
             module = ""
     return group(_OFFSET.sub("", name)) or raw, module
-
-
-def is_instrumentation(symbol: str) -> bool:
-    """Whether a frame is the tracepoint's own machinery and not a step of the packet's path."""
-    return _INSTRUMENTATION.match(symbol) is not None
 
 
 def read_kallsyms(lines: Iterable[bytes]) -> dict[str, str]:

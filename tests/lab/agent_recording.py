@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +171,15 @@ def instances() -> list[str]:
         tracefs.TRACING,
         lambda root: [entry.name for entry in (root / "instances").iterdir()] if root else [],
     )
+
+
+def pair_of_namespaces(*tools: str) -> Iterator[Pair]:
+    """A pair for a module's fixture; skips by name where ``ip``, ``ping`` or one of ``tools`` is missing."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: makes network namespaces")
+    for tool in ("ip", "ping", *tools):
+        if not shutil.which(tool):
+            pytest.skip(f"no {tool} on this machine")
+    made = Pair()
+    yield made
+    made.remove()

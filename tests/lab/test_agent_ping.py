@@ -6,14 +6,13 @@ Two network namespaces joined by veth; no lab, no SSH. Needs root.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from agent_recording import SERVER, Pair
-from driving_agent import AgentProcess, agents, marked, until
+from agent_recording import SERVER, Pair, pair_of_namespaces
+from driving_agent import AgentProcess, marked, until
 
 from swarmscope.agent import netns
 
@@ -25,20 +24,7 @@ ALL_GROUPS = "0 2147483647"
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
-    if os.geteuid() != 0:
-        pytest.skip("needs root: makes network namespaces")
-    for tool in ("ip", "ping"):
-        if not shutil.which(tool):
-            pytest.skip(f"no {tool} on this machine")
-    made = Pair()
-    yield made
-    made.remove()
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[START]:
-    with agents(tmp_path) as starter:
-        yield starter
+    yield from pair_of_namespaces()
 
 
 def sockets(space: str) -> tuple[int, int]:

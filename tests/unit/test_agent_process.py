@@ -9,31 +9,15 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from driving_agent import AgentProcess, Answered, agents, marked, recorder, until
 
-from swarmscope.agent import processes
-
 START = Callable[..., AgentProcess]
 SLEEPER = "echo armed >&2\nexec sleep 300\n"
 STUBBORN = "trap '' INT TERM\necho armed >&2\nwhile :; do sleep 0.2; done\n"
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[START]:
-    with agents(tmp_path) as starter:
-        yield starter
-
-
-@pytest.fixture
-def run() -> Iterator[str]:
-    """A run id of this test alone; nothing marked with it may be left at the end."""
-    name = f"test-{os.getpid()}-{time.monotonic_ns()}"
-    yield name
-    assert until(lambda: not marked(name)), [processes.command_line(pid) for pid in marked(name)]
 
 
 def armed(agent: AgentProcess, run: str, *scripts: str, deadline_s: float = 60) -> list[int]:

@@ -80,3 +80,18 @@ def test_an_alias_is_found_from_both_sides(alias: stages.Alias) -> None:
 )
 def test_a_kernel_release_is_read(text: str, parts: tuple[int, ...]) -> None:
     assert stages.release(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("frame", "machinery"),
+    [
+        ("__traceiter_net_dev_queue", True),
+        ("__probestub_netif_rx", True),
+        ("trace_event_raw_event_net_dev_start_xmit", True),
+        ("perf_trace_net_dev_template", True),
+        ("__bpf_trace_net_dev_template", True),
+        ("__dev_queue_xmit", False),
+    ],
+)
+def test_a_tracepoint_s_own_frames_are_told_from_the_path(frame: str, machinery: bool) -> None:
+    assert bool(TABLE.tracer.match(frame)) == machinery

@@ -51,9 +51,3 @@ def test_the_kernels_list_gives_modules_and_a_shared_name_has_none() -> None:
         b"two [b]\n",
     ]
     assert symbols.read_kallsyms(lines) == {"ip_output": "", "vxlan_xmit": "vxlan", "init": "", "two": ""}
-
-
-def test_the_tracepoints_own_frames_are_told_from_the_path() -> None:
-    assert symbols.is_instrumentation("__traceiter_net_dev_queue")
-    assert symbols.is_instrumentation("trace_event_raw_event_net_dev_start_xmit")
-    assert not symbols.is_instrumentation("__dev_queue_xmit")

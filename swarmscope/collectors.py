@@ -22,17 +22,10 @@ from pydantic import Field
 
 from swarmscope.checking import Strict, validate
 from swarmscope.errors import InvalidFile, Mistake, UsageError
+from swarmscope.formats import FORMATS
 from swarmscope.places import shipped
 from swarmscope.yamlsource import Findings, Value, did_you_mean, dotted, parse, read_text
 
-FORMATS: Final = (
-    "perf-script",
-    "perf-stat-csv",
-    "ftrace-text",
-    "bpftrace-json-hops",
-    "bpftrace-json-histograms",
-    "losses-json",
-)
 FEATURES: Final = ("btf", "instances", "kprobes", "kallsyms")
 """Facts of the agent that ``needs.features`` may name; besides ``tracer:NAME``."""
 CLOCKS: Final = ("monotonic", "boottime")
@@ -78,7 +71,7 @@ class Collector:
     gate: Mapping[str, str] | None
     stop_grace_s: int
     after_timeout_s: int
-    outputs: tuple[Mapping[str, str], ...]
+    outputs: tuple[Mapping[str, Any], ...]
     env: Mapping[str, str]
 
 
@@ -108,8 +101,9 @@ class _GateShape(Strict):
 
 class _OutputShape(Strict):
     file: str
-    format: Literal[FORMATS]  # type: ignore[valid-type]  # one list for this check and for people
+    format: Literal[tuple(FORMATS)]  # type: ignore[valid-type]  # one list for this check and for people
     clock: str = "monotonic"
+    optional: bool = False
 
 
 class _CollectorShape(Strict):
@@ -276,7 +270,10 @@ def render(collector: Collector, *, options: Mapping[str, Any], context: Mapping
         return _filled(environment.get_template(name), names, collector, name)
 
     scripts = [name for name in (collector.record, collector.after) if name]
-    outputs = [{key: text(value) for key, value in output.items()} for output in collector.outputs]
+    outputs = [
+        {**output, "file": text(output["file"]), "clock": text(output["clock"])}
+        for output in collector.outputs
+    ]
     for output in outputs:
         if output["clock"] not in CLOCKS:
             raise UsageError(

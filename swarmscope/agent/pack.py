@@ -1,8 +1,8 @@
 """Making what was recorded small and checkable before it is fetched.
 
 Scope: every output of every recorder becomes ``<recorder>/<file>.zst`` (``.gz`` where the host has no zstd),
-the raw file is removed, and ``manifest.json`` lists size and SHA-256 of what is to be fetched and the size it
-unpacks to.
+a folder (``ctf/``) becomes ``<recorder>/ctf.tar.zst``; the raw file is removed, and ``manifest.json`` lists
+size and SHA-256 of what is to be fetched and the size it unpacks to.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,10 @@ def pack(places: Places, run: str, recorders: list[Recorder]) -> list[dict[str, 
     wanted += [(f"{one.id}/{output}", one.id) for one in recorders for output in one.outputs]
     for path, owner in wanted:
         raw = folder / path
+        if path.endswith("/"):
+            path = f"{path[:-1]}.tar"
+            if raw.is_dir():
+                raw = _as_tar(raw, folder / path)
         if raw.is_file():
             entry = _compress(raw, run)
             entry.update({"path": str(Path(entry["path"]).relative_to(folder)), "recorder": owner})
@@ -56,6 +61,16 @@ def pack(places: Places, run: str, recorders: list[Recorder]) -> list[dict[str, 
     partial.replace(folder / MANIFEST)
     _give_away(folder)
     return files
+
+
+def _as_tar(source: Path, target: Path) -> Path:
+    """Put the files of a folder into one tar, and remove the folder."""
+    with tarfile.open(target, "w") as tar:
+        for path in sorted(source.rglob("*")):
+            if path.is_file() and not path.is_symlink():
+                tar.add(path, arcname=str(path.relative_to(source)), recursive=False)
+    shutil.rmtree(source)
+    return target
 
 
 def _packed(folder: Path) -> list[dict[str, Any]]:

@@ -238,11 +238,16 @@ def parse(value: dict[str, Any], run: str, run_folder: Path) -> Recorder:
         stop_grace_s=args.seconds("stop_grace_s", 10.0),
         after=args.names("after") or None,
         after_timeout_s=args.seconds("after_timeout_s", 60.0),
-        outputs=[safe_name(output, f"recorder {name}: outputs") for output in args.names("outputs") or []],
+        outputs=[_output(output, f"recorder {name}: outputs") for output in args.names("outputs") or []],
         files=_texts(value, "files", name),
         fifos=args.names("fifos") or [],
         env=_texts(value, "env", name),
     )
+
+
+def _output(name: str, what: str) -> str:
+    """A file, or a folder (``ctf/``), of the recorder's own."""
+    return safe_name(name[:-1], what) + "/" if name.endswith("/") else safe_name(name, what)
 
 
 def _texts(value: dict[str, Any], key: str, name: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarmscope import collectors as catalogue
-from swarmscope.capture import pull
+from swarmscope.capture import pull, unpacking
 from swarmscope.capture.participants import EndpointLost, Participants
 from swarmscope.capture.plan import pick_host
 from swarmscope.capture.record import RunRecord
@@ -150,6 +150,7 @@ def fetch(
     for entry in pulled:
         watcher.host(entry.host, f"fetched {entry.fetched} files, {entry.bytes / 1e6:.1f} MB")
     pull.record_pull(run, pulled, pull.outstanding(run, everyone(run)))
+    unpacking.unpack(run)
     return pulled
 
 

@@ -27,7 +27,7 @@ class Recorder:
     arm: str
     """The only arm whose trials it records; empty for the whole window."""
     request: Mapping[str, Any]
-    outputs: tuple[Mapping[str, str], ...]
+    outputs: tuple[Mapping[str, Any], ...]
 
     @property
     def whole_window(self) -> bool:

@@ -17,6 +17,7 @@ import zstandard
 
 from swarmscope import store
 from swarmscope.errors import TraceFileError, UsageError
+from swarmscope.formats import FORMATS, packed_names
 from swarmscope.trace import formats, symbols
 from swarmscope.trace.formats import fields
 
@@ -30,6 +31,7 @@ class Output:
     file: str
     format: str
     clock: str
+    optional: bool = False
 
     @property
     def collector(self) -> str:
@@ -78,8 +80,8 @@ class Artifacts:
         return value if isinstance(value, dict) else {}
 
     def _find(self, host: str, relative: str) -> Path | None:
-        for suffix in (".zst", ".gz", ""):
-            path = self.store.artifact(host, relative + suffix)
+        for name in packed_names(relative):
+            path = self.store.artifact(host, name)
             if path.is_file():
                 return path
         return None
@@ -94,7 +96,20 @@ class Artifacts:
                         str(item["file"]),
                         str(item["format"]),
                         str(item.get("clock") or ""),
+                        bool(item.get("optional")),
                     )
+
+    def undecoded(self) -> list[tuple[Output, Path]]:
+        """Artifacts that are here and no decoder reads, each with the path at which its own tool opens it."""
+        kept = []
+        for output in self.outputs():
+            known = FORMATS.get(output.format)
+            relative = f"{output.recorder['id']}/{output.file}"
+            packed = self._find(output.host, relative)
+            if known and not known.decoded and packed:
+                unpacked = self.store.artifact(output.host, relative.rstrip("/"))
+                kept.append((output, unpacked if unpacked.exists() else packed))
+        return kept
 
     def _modules(self, host: str) -> dict[str, str]:
         path = self._find(host, "kallsyms.txt")
@@ -111,7 +126,11 @@ class Artifacts:
         relative = f"{output.recorder['id']}/{output.file}"
         path = self._find(output.host, relative)
         if path is None:
-            self.lose(output.host, output.collector, "missing file", detail=relative)
+            if not output.optional:
+                self.lose(output.host, output.collector, "missing file", detail=relative)
+            return None
+        known = FORMATS.get(output.format)
+        if known and not known.decoded:
             return None
         try:
             with store.open_packed(path) as file:

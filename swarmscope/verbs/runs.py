@@ -18,11 +18,13 @@ from swarmscope.capture import conduct
 from swarmscope.capture.plan import order_trials
 from swarmscope.collectors import load_all
 from swarmscope.errors import PartialResult, UsageError
+from swarmscope.formats import FORMATS
 from swarmscope.inventory import load as load_inventory
 from swarmscope.model import CollectorChoice, Inventory, Playbook
 from swarmscope.playbook import load as load_playbook
 from swarmscope.report import answer, terminal
 from swarmscope.trace import tables
+from swarmscope.trace.artifacts import Artifacts
 from swarmscope.verbs.flags import find_inventory, hosts_for, verb
 
 HELP = {
@@ -203,10 +205,16 @@ def collect(
     if pulled or not (found.tables / tables.CLOCKS).is_file():
         built = tables.build(found)
         console.note(", ".join(f"{len(frame)} {name}" for name, frame in built.items() if len(frame)))
+    kept = Artifacts(found).undecoded()
+    for output, path in kept:
+        tool = FORMATS[output.format].tool
+        console.note(f"{output.host}: {output.collector}: kept, not decoded yet: {tool} {path}")
     if problem:
         raise problem
     if json:
-        console.emit({"run": found.id, "fetched": sum(p.fetched for p in pulled), **summary(found)})
+        paths = [str(path) for _, path in kept]
+        fetched = sum(p.fetched for p in pulled)
+        console.emit({"run": found.id, "fetched": fetched, "kept": paths, **summary(found)})
     elif pulled:
         size = sum(p.bytes for p in pulled) / 1e6
         console.show(f"{found.id}: fetched {sum(p.fetched for p in pulled)} files, {size:.1f} MB")

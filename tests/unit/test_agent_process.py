@@ -8,12 +8,15 @@ import os
 import shutil
 import signal
 import socket
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from driving_agent import AgentProcess, Answered, agents, marked, recorder, until
+
+from swarmscope import store
 
 START = Callable[..., AgentProcess]
 SLEEPER = "echo armed >&2\nexec sleep 300\n"
@@ -291,6 +294,24 @@ def test_after_scripts_run_and_outputs_are_packed_once_with_their_checksum(
     agent("discard", run=run)
     assert not folder.exists()
     assert not list((tmp_path / "state" / "ledger").iterdir())
+
+
+def test_a_folder_among_the_outputs_is_packed_as_one_tar_once(start: START, run: str, tmp_path: Path) -> None:
+    agent = start()
+    agent("lock", run=run, holder="ann", ttl_s=60)
+    script = "mkdir -p ctf/kernel; echo m >ctf/kernel/metadata; ln -s /etc/passwd ctf/link\n"
+    script += "echo armed >&2\nread -r _\n"
+    agent("arm", run=run, recorders=[recorder("rec", script, outputs=["ctf/", "gone/"])], deadline_s=60)
+    agent("stop", recorders=["rec"])
+    first = agent("pack", run=run)["files"]
+    [entry] = first
+    folder = tmp_path / "data" / run
+    assert entry["path"].startswith("rec/ctf.tar.")
+    with store.open_packed(folder / entry["path"]) as file, tarfile.open(fileobj=file, mode="r|") as tar:
+        assert [member.name for member in tar] == ["kernel/metadata"]
+    assert not (folder / "rec" / "ctf").exists()
+    assert agent("pack", run=run)["files"] == first
+    assert json.loads((folder / "manifest.json").read_text())["missing"] == ["rec/gone.tar"]
 
 
 def test_a_signal_ends_it_like_end_of_input(start: START, run: str) -> None:

@@ -16,7 +16,6 @@ from swarmscope.agent import tools, tracefs
 from swarmscope.collectors import (
     CLOCKS,
     FEATURES,
-    FORMATS,
     Collector,
     load,
     load_all,
@@ -25,6 +24,7 @@ from swarmscope.collectors import (
     render,
 )
 from swarmscope.errors import InvalidFile, UsageError
+from swarmscope.formats import FORMATS
 from swarmscope.places import shipped
 
 GOOD = """\
@@ -118,7 +118,8 @@ def test_a_collector_is_rendered_into_the_agents_request(folder: Path) -> None:
     assert request["after"] is None
     assert request["gate"] == {"path": "ctl", "open": "enable\n", "close": "disable\n", "ack": "ack"}
     assert request["outputs"] == ["out.txt", "losses.json"]
-    assert request["described"][0] == {"file": "out.txt", "format": "perf-script", "clock": "boottime"}
+    described = {"file": "out.txt", "format": "perf-script", "clock": "boottime", "optional": False}
+    assert request["described"][0] == described
     assert request["ready"] == {"file": "stderr", "match": "armed", "timeout_s": 25}
     assert request["fifos"] == ["ctl", "ack"]
 

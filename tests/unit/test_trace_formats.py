@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from swarmscope import formats as artifact_formats
 from swarmscope.errors import TraceFileError
 from swarmscope.trace import formats
 
@@ -197,3 +198,7 @@ def test_a_perf_text_of_20_mb_decodes_in_seconds() -> None:
     start = time.perf_counter()
     decoded = text("perf-script", one * (20_000_000 // len(one)))
     assert time.perf_counter() - start < 10 and decoded["events"].height > 10_000
+
+
+def test_what_is_said_to_be_decoded_has_a_decoder_and_nothing_else() -> None:
+    assert {name for name, one in artifact_formats.FORMATS.items() if one.decoded} == set(formats.FORMATS)

@@ -89,3 +89,9 @@ class Side:
         """Inode numbers of namespaces that play the cable: left out of every count."""
         lab = self.run.get("inventory", {}).get("lab") or {}
         return frozenset(int(inode) for inode in lab.get("wire_netns", ()))
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the hosts were machines without hardware virtualisation (QEMU's TCG)."""
+        lab = self.run.get("inventory", {}).get("lab") or {}
+        return bool(lab.get("accelerator") == "tcg")

@@ -160,10 +160,12 @@ def _kernels(e: Evidence) -> Iterator[Reason]:
         if len(kernels) == 1 and side.client != side.server and "" not in kernels:
             yield Reason("care", "one kernel for both hosts: they share its CPUs and locks", (TIMES, STAGES))
         lab = side.run.get("inventory", {}).get("lab") or {}
-        if lab.get("kind") == "machines":
-            yield Reason(
-                "care", "hosts are virtual machines of a lab: absolute times mean nothing", (TIMES, STAGES)
-            )
+        if side.emulated:
+            text = "the hosts are emulated machines: structure and counts are exact, every time is inflated"
+            yield Reason("care", text, (TIMES, STAGES))
+        elif lab.get("kind") == "machines":
+            text = "the hosts are virtual machines that share this computer: times are not a cluster's"
+            yield Reason("care", text, (TIMES, STAGES))
         elif lab:
             yield Reason("care", "the wire is a lab's: no NIC and no cable in these times", (TIMES,))
 

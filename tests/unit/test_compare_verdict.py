@@ -120,3 +120,18 @@ def test_few_trials_of_several_kinds_of_traffic_are_one_reason(clean: Synthetic)
     found = judged(clean, split)
     (reason,) = [r for r in found.verdict.reasons if "plain trials per arm" in r.text]
     assert reason.text == "ping 56 B, rr tcp 64 B: 3 plain trials per arm, 10 make a sound interval"
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "says"),
+    [
+        ("tcg", "structure and counts are exact, every time is inflated"),
+        ("kvm", "virtual machines that share this computer"),
+    ],
+)
+def test_what_times_of_machines_of_a_lab_mean_is_said(clean: Synthetic, accelerator: str, says: str) -> None:
+    def change(made: Synthetic) -> None:
+        lab = {"name": "lab", "kind": "machines", "wire_netns": [], "accelerator": accelerator}
+        made.run["inventory"] = {**made.run["inventory"], "lab": lab}
+
+    assert says in texts(judged(clean, change))

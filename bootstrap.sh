@@ -12,6 +12,7 @@ readonly VENV="$ROOT/.venv"
 readonly STAMP="$VENV/.swarmscope-installed"
 readonly POLICY=/usr/sbin/policy-rc.d
 readonly POLICY_MARK='# put here by swarmscope bootstrap.sh for the time of one installation'
+readonly DEBIAN_KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
 readonly UNITS=(docker.service docker.socket containerd.service ssh.service ssh.socket)
 # sbin is not in every user's PATH, and half of what is looked for lives there
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -36,6 +37,28 @@ python_fits() {
     "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' >/dev/null 2>&1
 }
 
+# A lab of machines was asked for, or the tests, which raise one.
+machines_wanted() {
+    case "$TASK $ARGUMENTS" in
+        'test '*) return 0 ;;
+        'lab-up '*' --kind machines '* | 'lab-up '*' --kind=machines '*) return 0 ;;
+        'lab-up '*' -k machines '* | 'demo '*' -l machines '*) return 0 ;;
+        'demo '*' --lab machines '* | 'demo '*' --lab=machines '*) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+# What machines run on, and what their image is built with.
+missing_for_machines() {
+    local command
+    for command in qemu-system-x86_64 qemu-img mmdebstrap mke2fs unshare; do
+        have "$command" || echo "$command"
+    done
+    [[ -e $DEBIAN_KEYS ]] || echo debian-keys
+    # root needs no user namespace to make a root file system
+    ((EUID == 0)) || have newuidmap || echo newuidmap
+}
+
 find_python() {
     local candidate
     for candidate in python3 /usr/bin/python3 python3.13 python3.12 python3.11 python3.10; do
@@ -57,6 +80,7 @@ missing_things() {
     busybox_is_static || echo busybox
     find_python >/dev/null || echo python
     if [[ $TASK == test ]]; then browser_is_there || echo browser; fi
+    if machines_wanted; then missing_for_machines; fi
 }
 
 in_words() {
@@ -70,6 +94,8 @@ in_words() {
         busybox) echo 'a statically linked busybox' ;;
         python) echo 'Python 3.10 or newer with venv and ensurepip' ;;
         browser) echo 'Chromium (only for the tests)' ;;
+        qemu-system-x86_64 | qemu-img) echo "QEMU ($1)" ;;
+        debian-keys) echo "the keys of Debian's archive ($DEBIAN_KEYS)" ;;
         *) echo "$1" ;;
     esac
 }
@@ -97,7 +123,7 @@ packages_for() {
         ip) echo iproute2 ;;
         ping) echo iputils-ping ;;
         timeout) echo coreutils ;;
-        setpriv) echo util-linux ;;
+        setpriv | unshare) echo util-linux ;;
         busybox) echo busybox-static ;;
         python) echo python3 python3-venv ;;
         perf)
@@ -109,6 +135,11 @@ packages_for() {
                 echo linux-tools-generic
             fi
             ;;
+        qemu-system-x86_64) echo qemu-system-x86 ;;
+        qemu-img) echo qemu-utils ;;
+        mke2fs) echo e2fsprogs ;;
+        debian-keys) echo debian-archive-keyring ;;
+        newuidmap) echo uidmap ;;
         # without any font the page would be drawn without letters
         browser) echo chromium fonts-dejavu-core ;;
         *) echo "$1" ;;
@@ -270,6 +301,9 @@ if (($# == 0)) || [[ $1 == -* ]]; then
     exit 2
 fi
 readonly TASK="$1"
+# with a blank around each, to be looked through word by word
+ARGUMENTS=" ${*:2} "
+readonly ARGUMENTS
 SYSTEM="$(system_name)"
 readonly SYSTEM
 

@@ -273,7 +273,7 @@ class _Reading:
 
     def _lab(self, value: Value | None) -> LabInfo | None:
         where = "all.vars.swarmscope_lab"
-        entries = self._mapping(value, where, ("name", "kind", "wire_netns"))
+        entries = self._mapping(value, where, ("name", "kind", "wire_netns", "accelerator"))
         if value is None or value.entries is None:
             return None
         name, kind = (entries[k].data if k in entries else None for k in ("name", "kind"))
@@ -288,8 +288,14 @@ class _Reading:
                 value.line_at(["wire_netns"]), f"{where}.wire_netns", "must be a list of inode numbers"
             )
             wire = []
+        accelerator = entries["accelerator"].data if "accelerator" in entries else ""
+        if accelerator not in ("", "kvm", "tcg"):
+            self._findings.add(value.line_at(["accelerator"]), f"{where}.accelerator", "must be kvm or tcg")
         return LabInfo(
-            name=name, kind="machines" if kind == "machines" else "namespaces", wire_netns=tuple(wire)
+            name=name,
+            kind="machines" if kind == "machines" else "namespaces",
+            wire_netns=tuple(wire),
+            accelerator="kvm" if accelerator == "kvm" else "tcg" if accelerator == "tcg" else "",
         )
 
 

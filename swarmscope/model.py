@@ -58,6 +58,8 @@ class LabInfo:
     kind: Literal["namespaces", "machines"]
     wire_netns: tuple[int, ...] = ()
     """Inode numbers of the network namespaces that play the cable and the switch."""
+    accelerator: Literal["", "kvm", "tcg"] = ""
+    """Of machines. ``tcg`` is emulation: what happens is exact, how long it takes means nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,11 @@ class Inventory:
     known_hosts: Path | None = None
     ssh_config: Path | None = None
     lab: LabInfo | None = None
+
+    @property
+    def patience(self) -> int:
+        """How many times as long as usual its hosts may take for anything: emulated machines are slow."""
+        return 5 if self.lab and self.lab.accelerator == "tcg" else 1
 
     @property
     def managers(self) -> tuple[Host, ...]:

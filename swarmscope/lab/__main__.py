@@ -17,6 +17,7 @@ from typing import Any
 from swarmscope.errors import Interrupted, SwarmscopeError
 from swarmscope.lab import namespaces
 from swarmscope.lab.privileges import describe
+from swarmscope.lab.status import status_to_json
 
 
 def main() -> int:
@@ -38,11 +39,11 @@ def main() -> int:
 
 def _run(arguments: argparse.Namespace) -> Any:
     if arguments.operation == "up":
-        return namespaces.status_to_json(namespaces.up(arguments.name, arguments.hosts, root=arguments.root))
+        return status_to_json(namespaces.up(arguments.name, arguments.hosts, root=arguments.root))
     if arguments.operation == "down":
         return list(namespaces.down(arguments.name, root=arguments.root))
     found = namespaces.status(arguments.name, root=arguments.root)
-    return None if found is None else namespaces.status_to_json(found)
+    return None if found is None else status_to_json(found)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -11,9 +11,8 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from swarmscope.errors import Refused, SwarmscopeError
 from swarmscope.lab import cgroups, starting, switch
@@ -29,44 +28,13 @@ from swarmscope.lab.record import (
     lab_paths,
     locked,
     read_ledger,
+    refuse_other_kind,
 )
 from swarmscope.lab.removing import remove
 from swarmscope.lab.ssh_files import LabHost, make_key, write_ways_in
+from swarmscope.lab.status import HostStatus, LabStatus, status_from_json
 
-
-@dataclass(frozen=True, slots=True)
-class HostStatus:
-    """A host as it is now. ``docker`` is None where it could not be asked (no root). ``pid``: its PID 1."""
-
-    name: str
-    address: str
-    port: int
-    pid: int
-    netns: str
-    running: bool
-    ssh: bool
-    docker: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class LabStatus:
-    """A lab as it is now. ``complete`` is False for one whose ``lab-up`` did not end well.
-
-    ``raised`` says whether this call raised it, in ``seconds``.
-    """
-
-    name: str
-    folder: Path
-    inventory: Path
-    ssh_config: Path
-    complete: bool
-    hosts: tuple[HostStatus, ...]
-    raised: bool = False
-    seconds: float = 0.0
-
-    @property
-    def ready(self) -> bool:
-        return self.complete and all(h.running and h.ssh and h.docker is not False for h in self.hosts)
+KIND = "namespaces"
 
 
 def up(name: str, hosts: int, *, root: Path) -> LabStatus:
@@ -79,13 +47,14 @@ def up(name: str, hosts: int, *, root: Path) -> LabStatus:
     paths, names = lab_paths(root, name), host_names(hosts)
     require_commands()
     if not is_root():
-        return _status_from_json(
+        return status_from_json(
             run_as_root(["up", name, "--hosts", str(hosts), "--root", str(root.resolve())])
         )
     began = time.monotonic()
     with locked(paths, create=True):
         ledger = read_ledger(paths.state)
         if ledger is not None:
+            refuse_other_kind(paths, ledger, KIND)
             return _standing(paths, ledger, len(names))
         try:
             _raise_lab(paths, names)
@@ -122,15 +91,11 @@ def status(name: str, *, root: Path) -> LabStatus | None:
     return _observe(paths) if paths.state.exists() else None
 
 
-def names(root: Path) -> tuple[str, ...]:
-    """Names of the labs, whole or broken, below ``root/.lab``."""
-    return tuple(sorted(p.parent.name for p in (root.resolve() / ".lab").glob("*/state.json")))
-
-
 def _raise_lab(paths: LabPaths, hosts: Sequence[str]) -> None:
     layout = cgroups.machine_layout()
     ledger = Ledger(
-        path=paths.state, facts={"name": paths.name, "boot_id": boot_id(), "complete": False, "hosts": []}
+        path=paths.state,
+        facts={"name": paths.name, "kind": KIND, "boot_id": boot_id(), "complete": False, "hosts": []},
     )
     ledger.save()
     give_to_user([paths.folder.parent, paths.folder, paths.state])
@@ -146,7 +111,8 @@ def _raise_lab(paths: LabPaths, hosts: Sequence[str]) -> None:
         starting.start_all(paths, ledger, listeners, layout)
     finally:
         starting.close_all(list(listeners.values()))
-    written = write_ways_in(paths, list(listeners), keys, wire_netns=switch.inode(paths.switch_netns))
+    info = {"kind": KIND, "wire_netns": [switch.inode(paths.switch_netns)]}
+    written = write_ways_in(paths, list(listeners), keys, lab=info)
     ledger.facts["complete"] = True
     ledger.save()
     give_to_user([*written, paths.state, paths.key, paths.key.with_name(paths.key.name + ".pub")])
@@ -224,25 +190,3 @@ def _observe(paths: LabPaths) -> LabStatus:
         complete=bool(ledger.facts.get("complete")) and this_boot,
         hosts=tuple(hosts),
     )
-
-
-def status_to_json(found: LabStatus) -> dict[str, Any]:
-    """A status as plain JSON: for ``--json`` and for the way back through sudo."""
-    return {
-        "name": found.name,
-        "folder": str(found.folder),
-        "inventory": str(found.inventory),
-        "ssh_config": str(found.ssh_config),
-        "complete": found.complete,
-        "ready": found.ready,
-        "raised": found.raised,
-        "seconds": round(found.seconds, 2),
-        "hosts": [{f: getattr(h, f) for f in HostStatus.__slots__} for h in found.hosts],
-    }
-
-
-def _status_from_json(facts: dict[str, Any]) -> LabStatus:
-    plain = {k: v for k, v in facts.items() if k not in {"hosts", "ready"}}
-    for key in ("folder", "inventory", "ssh_config"):
-        plain[key] = Path(plain[key])
-    return LabStatus(**plain, hosts=tuple(HostStatus(**h) for h in facts["hosts"]))

@@ -32,7 +32,16 @@ COMMANDS: Mapping[str, str] = {
     "setpriv": "util-linux",
     "sudo": "sudo",
 }
-"""What a lab is made with: command -> the Debian and Ubuntu package that has it."""
+"""What a lab of namespaces is made with: command -> the Debian and Ubuntu package that has it."""
+
+MACHINE_COMMANDS: Mapping[str, str] = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "qemu-img": "qemu-utils",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "setpriv": "util-linux",
+}
+"""What a lab of machines is made with. Its image needs more to be built; ``image`` says what."""
 
 
 def is_root() -> bool:
@@ -57,13 +66,13 @@ def run_bound(argv: Sequence[str], *, text: str = "", cwd: Path | None = None) -
     return subprocess.run([*guard, *argv], input=text, capture_output=True, text=True, cwd=cwd, check=False)
 
 
-def missing_commands() -> tuple[str, ...]:
-    return tuple(name for name in COMMANDS if shutil.which(name, path=SYSTEM_PATH) is None)
+def missing_commands(commands: Mapping[str, str] = COMMANDS) -> tuple[str, ...]:
+    return tuple(name for name in commands if shutil.which(name, path=SYSTEM_PATH) is None)
 
 
-def require_commands() -> None:
+def require_commands(commands: Mapping[str, str] = COMMANDS) -> None:
     """Raise PreflightFailed naming every missing command at once."""
-    missing = missing_commands()
+    missing = missing_commands(commands)
     if missing:
         raise errors.PreflightFailed(
             f"a lab needs commands that are not on this machine: {', '.join(missing)}",
@@ -72,7 +81,8 @@ def require_commands() -> None:
 
 
 def _how(missing: set[str]) -> str:
-    packages = sorted({COMMANDS[m] for m in missing if m in COMMANDS})
+    known = {**COMMANDS, **MACHINE_COMMANDS}
+    packages = sorted({known[m] for m in missing if m in known})
     return (
         f"apt-get install {' '.join(packages)} (or run ./bootstrap.sh)" if packages else "run ./bootstrap.sh"
     )

@@ -114,6 +114,15 @@ def start_ticks(pid: int) -> int | None:
     return None if fields[0] in {"Z", "X"} else int(fields[19])
 
 
+def command_words(pid: int) -> tuple[str, ...]:
+    """The command line of a process; empty when it is gone, or nothing is known of it."""
+    try:
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return ()
+    return tuple(word.decode("utf-8", errors="replace") for word in line.split(b"\0"))
+
+
 def write_atomic(path: Path, text: str, *, mode: int = 0o644) -> None:
     """Write beside ``path`` and rename: a reader, or a crash, sees the old text or the new, never a part."""
     beside = path.with_name(path.name + ".new")
@@ -163,6 +172,25 @@ def read_ledger(path: Path) -> Ledger | None:
             hint="nothing was touched; look at the file, and remove the lab with the version that raised it",
         ) from error
     return Ledger(path=path, facts=body, entries=entries)
+
+
+def lab_names(root: Path) -> tuple[str, ...]:
+    """Names of the labs, whole or broken, below ``root/.lab``."""
+    return tuple(sorted(p.parent.name for p in (root.resolve() / ".lab").glob("*/state.json")))
+
+
+def kind_of(ledger: Ledger) -> str:
+    """``namespaces`` or ``machines``. A ledger without a kind is of a time when there was but one."""
+    return str(ledger.facts.get("kind", "namespaces"))
+
+
+def refuse_other_kind(paths: LabPaths, ledger: Ledger, kind: str) -> None:
+    """Raise Refused when the lab that stands is not of ``kind``."""
+    if kind_of(ledger) != kind:
+        raise Refused(
+            f"lab {paths.name} in {paths.folder} already stands, of {kind_of(ledger)} and not of {kind}",
+            hint=f"use another --name, or run `invoke lab-down --name {paths.name}` first",
+        )
 
 
 @contextmanager

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from swarmscope.errors import Refused, SwarmscopeError
 from swarmscope.lab import cgroups, switch
@@ -21,6 +22,7 @@ from swarmscope.lab.record import (
     LabPaths,
     Ledger,
     boot_id,
+    command_words,
     drop_claim,
     read_ledger,
     remove_folder,
@@ -56,11 +58,13 @@ def remove(paths: LabPaths) -> tuple[str, ...]:
 
 def _remove_live(paths: LabPaths, ledger: Ledger) -> list[str]:
     removed = []
-    running = [e for e in ledger.of("process") if start_ticks(e["pid"]) == e["start"]]
+    running = [e for e in ledger.of("process") if _is_ours(e)]
+    running += _unlisted(ledger, {e["pid"] for e in running})
     for entry in running:
         with suppress(ProcessLookupError):
             os.kill(entry["pid"], signal.SIGKILL)
-        removed.append(f"host {entry['host']} (pid {entry['pid']} and all it ran)")
+        what = f"host {entry['host']}" if entry["host"] else "a process of its own"
+        removed.append(f"{what} (pid {entry['pid']} and all it ran)")
     _wait_gone([(e["pid"], e["start"]) for e in running])
     groups = [e["name"] for e in ledger.of("cgroup")]
     if groups:
@@ -72,6 +76,22 @@ def _remove_live(paths: LabPaths, ledger: Ledger) -> list[str]:
     if any(True for _ in ledger.of("netns-folder")):
         _remove_netns_folder()
     return removed
+
+
+def _is_ours(entry: Mapping[str, Any]) -> bool:
+    """Whether the process of a ledger entry still is that process, and carries the mark given to it."""
+    pid, mark = int(entry["pid"]), str(entry.get("mark", ""))
+    return start_ticks(pid) == entry["start"] and (not mark or mark in command_words(pid))
+
+
+def _unlisted(ledger: Ledger, listed: Collection[int]) -> list[dict[str, Any]]:
+    """Processes with the lab's mark (random, a word of their command line) that were started, but not yet
+    written down when lab-up was killed.
+    """
+    mark = str(ledger.facts.get("mark", ""))
+    pids = [int(p.name) for p in Path("/proc").iterdir() if mark and p.name.isdigit()]
+    found = [(pid, start_ticks(pid)) for pid in pids if pid not in listed and mark in command_words(pid)]
+    return [{"host": "", "pid": pid, "start": start} for pid, start in found if start is not None]
 
 
 def _wait_gone(processes: Sequence[tuple[int, int]]) -> None:

@@ -6,7 +6,7 @@ Scope: one ed25519 login key a lab, one host key a host, and the texts. Reachabi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +56,8 @@ def ssh_config(paths: LabPaths, hosts: Sequence[LabHost]) -> str:
     )
 
 
-def inventory(paths: LabPaths, hosts: Sequence[LabHost], *, wire_netns: int) -> str:
-    """The inventory: the first host is the manager, the others are workers."""
+def inventory(paths: LabPaths, hosts: Sequence[LabHost], *, lab: Mapping[str, object]) -> str:
+    """The inventory: the first host is the manager, the others are workers. ``lab``: as ``model.LabInfo``."""
 
     def entry(host: LabHost) -> dict[str, object]:
         return {
@@ -74,7 +74,7 @@ def inventory(paths: LabPaths, hosts: Sequence[LabHost], *, wire_netns: int) -> 
                 "ansible_ssh_private_key_file": str(paths.key),
                 "swarmscope_known_hosts": str(paths.known_hosts),
                 "swarmscope_ssh_config": str(paths.ssh_config),
-                "swarmscope_lab": {"name": paths.name, "kind": "namespaces", "wire_netns": [wire_netns]},
+                "swarmscope_lab": {"name": paths.name, **lab},
             },
             "children": {
                 "managers": {"hosts": {h.name: entry(h) for h in hosts[:1]}},
@@ -87,10 +87,10 @@ def inventory(paths: LabPaths, hosts: Sequence[LabHost], *, wire_netns: int) -> 
 
 
 def write_ways_in(
-    paths: LabPaths, hosts: Sequence[LabHost], host_keys: Sequence[str], *, wire_netns: int
+    paths: LabPaths, hosts: Sequence[LabHost], host_keys: Sequence[str], *, lab: Mapping[str, object]
 ) -> tuple[Path, ...]:
     """Write all three files; returns them, for handing over to the user."""
     write_atomic(paths.known_hosts, known_hosts(hosts, host_keys))
     write_atomic(paths.ssh_config, ssh_config(paths, hosts))
-    write_atomic(paths.inventory, inventory(paths, hosts, wire_netns=wire_netns))
+    write_atomic(paths.inventory, inventory(paths, hosts, lab=lab))
     return paths.known_hosts, paths.ssh_config, paths.inventory

@@ -19,15 +19,16 @@ LAB = "demo"
 @verb(
     help={
         "hosts": "number of hosts in the lab",
+        "lab": "what its hosts are: namespaces (seconds), or machines (QEMU, a kernel each)",
         "trials": "plain trials of each arm, instead of the playbook's",
         "keep": "leave the lab and its swarm standing, to go on with",
     }
 )
-def demo(c: Any, hosts: int = 2, trials: int = 0, keep: bool = False) -> None:
+def demo(c: Any, hosts: int = 2, lab: str = "namespaces", trials: int = 0, keep: bool = False) -> None:
     """Raise a lab, form a Swarm, trace the overlay against the host's path, and answer."""
     inventory = f".lab/{LAB}/inventory.yml"
     try:
-        _say_and_run(c, labs.lab_up, hosts=hosts, name=LAB)
+        _say_and_run(c, labs.lab_up, hosts=hosts, name=LAB, **({} if lab == "namespaces" else {"kind": lab}))
         _say_and_run(c, swarm.swarm_up, inventory=inventory)
         more = {"trials": trials} if trials else {}
         _say_and_run(c, runs.trace, mode="overlay", inventory=inventory, **more)

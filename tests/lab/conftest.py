@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from raising import Labs, Ssh, why_no_lab
 
-from swarmscope.lab.namespaces import LabStatus
+from swarmscope.lab.status import LabStatus
 
 
 @pytest.fixture(scope="session")

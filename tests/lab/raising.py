@@ -12,8 +12,8 @@ from pathlib import Path
 
 from swarmscope.errors import PreflightFailed, SwarmscopeError
 from swarmscope.lab import cgroups, namespaces
-from swarmscope.lab.namespaces import LabStatus
 from swarmscope.lab.privileges import is_root, missing_commands
+from swarmscope.lab.status import LabStatus
 
 Ssh = Callable[..., "subprocess.CompletedProcess[str]"]
 _numbers = itertools.count()

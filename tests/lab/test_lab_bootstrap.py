@@ -20,7 +20,7 @@ Bootstrap = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def bootstrap(tmp_path: Path) -> Iterator[Bootstrap]:
-    """Run a copy of bootstrap.sh where trace-cmd is not there."""
+    """Run a copy of bootstrap.sh where trace-cmd and mmdebstrap are not there."""
     if os.geteuid():
         pytest.skip("hiding a command needs root")
     path = shutil.which("trace-cmd")
@@ -34,10 +34,11 @@ def bootstrap(tmp_path: Path) -> Iterator[Bootstrap]:
         (tmp_path / layer).mkdir()
     folder = Path(path).parent
     layers = f"lowerdir={folder},upperdir={tmp_path}/upper,workdir={tmp_path}/work"
-    hide = f"mount -t overlay hidden -o {layers} {folder} && rm {path}"
+    hide = f"mount -t overlay hidden -o {layers} {folder} && rm -f {path} {folder}/mmdebstrap"
 
-    def run(*, prelude: str = "true", prefix: str = "") -> subprocess.CompletedProcess[str]:
-        script = f'{hide} && {prelude} && exec {prefix} bash "$0" lab-status'
+    def run(*task: str, prelude: str = "true", prefix: str = "") -> subprocess.CompletedProcess[str]:
+        words = " ".join(task or ("lab-status",))
+        script = f'{hide} && {prelude} && exec {prefix} bash "$0" {words}'
         argv = ["unshare", "--mount", "sh", "-c", script, str(copy)]
         return subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
@@ -63,6 +64,31 @@ def test_without_root_and_sudo_one_message_names_what_is_missing(bootstrap: Boot
     assert done.stderr.splitlines() == [
         "bootstrap: these are missing, and neither root nor sudo is at hand to install them: trace-cmd"
     ]
+
+
+@pytest.mark.parametrize(
+    ("task", "needs_image_tools"),
+    [
+        (("lab-up", "--hosts", "2"), False),
+        (("lab-up", "--name", "machines"), False),
+        (("trace", "--mode", "machines"), False),
+        (("demo",), False),
+        (("lab-up", "--kind", "machines"), True),
+        (("lab-up", "--hosts", "2", "--kind=machines"), True),
+        (("demo", "--lab", "machines", "--keep"), True),
+        (("test",), True),
+    ],
+)
+def test_what_machines_need_is_asked_for_only_where_machines_are_raised(
+    bootstrap: Bootstrap, tmp_path: Path, task: tuple[str, ...], needs_image_tools: bool
+) -> None:
+    release = tmp_path / "os-release"
+    release.write_text('ID=fedora\nVERSION_ID="41"\n')
+    done = bootstrap(*task, prelude=f'mount --bind {release} "$(readlink -f /etc/os-release)"')
+    assert done.returncode == 1
+    wanted = done.stderr.rpartition(": ")[2].strip().split(", ")
+    assert "trace-cmd" in wanted
+    assert ("mmdebstrap" in wanted) is needs_image_tools
 
 
 def test_without_a_task_it_says_how_it_is_called() -> None:

@@ -55,3 +55,24 @@ def test_no_program_writes_or_deletes_what_the_kernel_refuses(recording: Recordi
 def test_the_map_of_packets_is_written_before_it_is_read_in_the_text_of_the_program() -> None:
     program = (SHIPPED / "bpftrace-latency" / "latency.bt.j2").read_text(encoding="utf-8")
     assert 0 < program.index("@last[(uint64)0] = (") < program.index("= @last[")
+
+
+def test_functions_that_cannot_be_timed_are_named_and_the_steps_between_tracepoints_remain(
+    recording: Recording,
+) -> None:
+    wanted = {"functions": "vxlan_xmit no_such_function", "from": "net_rx_action", "to": "ip_rcv"}
+    recording.arm("bpftrace-latency", bpftrace_latency=wanted)
+    (armed,) = recording.armed
+    notes = " / ".join(armed["notes"])
+    assert "no_such_function" in notes
+    if not recording.facts["kprobes"]:
+        assert armed["notes"] == [
+            "this kernel has no kprobes: not timed: vxlan_xmit no_such_function net_rx_action ip_rcv;"
+            " steps between tracepoints are"
+        ]
+    recording.gate("open")
+    recording.ping()
+    recording.gate("close")
+    recording.stop()
+    assert '"@ns"' in recording.text("bpftrace-latency/histograms.json")
+    assert recording.losses("bpftrace-latency") == {"map_full": 0, "unfinished": 0}

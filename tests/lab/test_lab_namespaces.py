@@ -16,7 +16,7 @@ from raising import Labs, Ssh
 
 from swarmscope.errors import LockHeld, Refused
 from swarmscope.lab import cgroups, namespaces, record
-from swarmscope.lab.namespaces import LabStatus
+from swarmscope.lab.status import LabStatus
 
 
 def traces_of(name: str, root: Path) -> list[str]:

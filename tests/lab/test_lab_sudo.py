@@ -12,7 +12,7 @@ import yaml
 from raising import Ssh
 
 import swarmscope
-from swarmscope.lab.namespaces import LabStatus
+from swarmscope.lab.status import LabStatus
 
 PYTHON = "PYTHONPATH=~/code PYTHONDONTWRITEBYTECODE=1 python3 -m swarmscope.lab"
 

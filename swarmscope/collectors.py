@@ -26,7 +26,7 @@ from swarmscope.formats import FORMATS
 from swarmscope.places import shipped
 from swarmscope.yamlsource import Findings, Value, did_you_mean, dotted, parse, read_text
 
-FEATURES: Final = ("btf", "instances", "kprobes", "kallsyms")
+FEATURES: Final = ("btf", "instances", "kprobes", "kallsyms", "lttng")
 """Facts of the agent that ``needs.features`` may name; besides ``tracer:NAME``."""
 CLOCKS: Final = ("monotonic", "boottime")
 """What an output may be stamped with. Jinja2 may choose, so it is checked once it is rendered."""
@@ -69,6 +69,7 @@ class Collector:
     fifos: tuple[str, ...]
     ready: Mapping[str, Any]
     gate: Mapping[str, str] | None
+    rehearsal: Mapping[str, Any] | None
     stop_grace_s: int
     after_timeout_s: int
     outputs: tuple[Mapping[str, Any], ...]
@@ -99,6 +100,12 @@ class _GateShape(Strict):
     ack: str = ""
 
 
+class _RehearsalShape(Strict):
+    fifo: str
+    match: str
+    timeout_s: int = Field(default=60, ge=1)
+
+
 class _OutputShape(Strict):
     file: str
     format: Literal[tuple(FORMATS)]  # type: ignore[valid-type]  # one list for this check and for people
@@ -119,6 +126,7 @@ class _CollectorShape(Strict):
     fifos: list[str] = Field(default_factory=list)
     ready: _ReadyShape
     gate: _GateShape | None = None
+    rehearsal: _RehearsalShape | None = None
     stop_grace_s: int = Field(default=10, ge=1)
     after_timeout_s: int = Field(default=60, ge=1)
     outputs: list[_OutputShape] = Field(min_length=1)
@@ -219,7 +227,8 @@ def missing(collector: Collector, facts: Mapping[str, Any]) -> list[str]:
             if feature[7:] not in (facts.get("tracers") or ()):
                 reasons.append(f"tracer {feature[7:]}")
         elif not facts.get(feature):
-            reasons.append(feature + (because if feature == "kprobes" else ""))
+            explained = {"kprobes": because, "lttng": " (its kernel modules)"}
+            reasons.append(feature + explained.get(feature, ""))
     return reasons
 
 
@@ -269,7 +278,11 @@ def render(collector: Collector, *, options: Mapping[str, Any], context: Mapping
     def file(name: str) -> str:
         return _filled(environment.get_template(name), names, collector, name)
 
+    def texts(section: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: text(value) if isinstance(value, str) else value for key, value in section.items()}
+
     scripts = [name for name in (collector.record, collector.after) if name]
+    rehearsal = texts(collector.rehearsal or {"fifo": ""})
     outputs = [
         {**output, "file": text(output["file"]), "clock": text(output["clock"])}
         for output in collector.outputs
@@ -284,8 +297,9 @@ def render(collector: Collector, *, options: Mapping[str, Any], context: Mapping
         "id": context["recorder"],
         "files": {name.removesuffix(".j2"): file(name) for name in (*scripts, *collector.files)},
         "record": ["bash", collector.record.removesuffix(".j2")],
-        "ready": {key: text(v) if isinstance(v, str) else v for key, v in collector.ready.items()},
-        "gate": {key: text(value) for key, value in collector.gate.items()} if collector.gate else None,
+        "ready": texts(collector.ready),
+        "gate": texts(collector.gate) if collector.gate else None,
+        "rehearsal": rehearsal if rehearsal["fifo"] else None,
         "fifos": [text(name) for name in collector.fifos],
         "stop_grace_s": collector.stop_grace_s,
         "after": ["bash", collector.after.removesuffix(".j2")] if collector.after else None,

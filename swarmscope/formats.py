@@ -30,6 +30,7 @@ FORMATS: Final = {
         Format("ftrace-text", decoded=True),
         Format("bpftrace-json-hops", decoded=True),
         Format("bpftrace-json-histograms", decoded=True),
+        Format("bpftrace-json-stacks", decoded=True),
         Format("losses-json", decoded=True),
         Format("perf-data", decoded=False, tool="perf script -i", unpacked=True),
         Format("trace-dat", decoded=False, tool="trace-cmd report -i", unpacked=True),

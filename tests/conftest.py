@@ -7,13 +7,18 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from driving_agent import AgentProcess, agents, marked, until
 
 from swarmscope.agent import processes
 
-FOLDER_MARKERS = {"ssh": "ssh", "lab": "lab"}
+FOLDER_MARKERS = {"ssh": "ssh", "lab": "lab", "machines": "machines"}
 HERE = Path(__file__).parent
+
+# How long one example takes says more about what else runs on the machine than about the code.
+hypothesis.settings.register_profile("swarmscope", deadline=None)
+hypothesis.settings.load_profile("swarmscope")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +43,15 @@ class AgentProcess:
     """One agent; ``agent("facts")`` asks and waits. Says ``beat`` every second unless told not to."""
 
     def __init__(
-        self, base: Path, *options: str, host: str = "n1", python: str = sys.executable, beats: bool = True
+        self,
+        base: Path,
+        *options: str,
+        host: str = "n1",
+        python: str = sys.executable,
+        beats: bool = True,
+        through: Sequence[str] = (),
     ) -> None:
-        argv = [python, str(build(base)), "agent", "--host", host]
+        argv = [*through, python, str(build(base)), "agent", "--host", host]
         argv += ["--data", str(base / "data"), "--state", str(base / "state"), *options]
         self.process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.events: list[dict[str, Any]] = []

@@ -52,6 +52,7 @@ def gather(host: str, places: Places) -> dict[str, Any]:
     part("machine_id", lambda: _text("/etc/machine-id"))
     part("tools", tools.inventory)
     part("btf", lambda: Path("/sys/kernel/btf/vmlinux").exists())
+    part("lttng", tools.has_lttng_modules)
     part("kallsyms", _kallsyms_readable)
     part("perf_event_paranoid", lambda: int(_text("/proc/sys/kernel/perf_event_paranoid")))
     part("kptr_restrict", lambda: int(_text("/proc/sys/kernel/kptr_restrict")))

@@ -1,9 +1,10 @@
 """Opening and closing the gates of recorders at one instant.
 
 Scope: the agent sleeps until shortly before the instant and spins the rest (a sleep alone is 1-4 ms late),
-writes to all gates one after another and notes CLOCK_MONOTONIC around each write. Named pipes are held open
-since ``arm``; other files (tracing_on of a trace instance, the agent's own comm) are opened before the wait
-and closed right after, because an open file keeps a trace instance from being removed.
+writes to all gates one after another and notes CLOCK_MONOTONIC around each write. It asks for a real-time
+priority meanwhile: several agents on few CPUs would else wait for one another's time slices. Named pipes are
+held open since ``arm``; other files (tracing_on of a trace instance, the agent's own comm) are opened before
+the wait and closed right after, because an open file keeps a trace instance from being removed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import contextlib
 import os
 import select
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from .protocol import AgentError
@@ -19,6 +21,9 @@ from .recorder import Recorder
 from .spawner import Spawner
 
 SPIN_NS = 2_000_000
+"""The agent stops sleeping so long before the instant; ``URGENT_SPIN_NS`` where it goes before all others."""
+URGENT_SPIN_NS = 200_000
+PRIORITY = 20
 ACK_TIMEOUT_S = 5.0
 MAX_WAIT_S = 120.0
 
@@ -26,11 +31,12 @@ MAX_WAIT_S = 120.0
 def move(recorders: list[Recorder], action: str, at: int | None, spawner: Spawner) -> dict[str, Any]:
     """Write ``open`` or ``close`` to the gates of ``recorders`` at ``at`` (ns, None: now).
 
-    Returns ``{"woke": {"before", "after"}, "moved": [{"id", "before", "after"}]}`` once every acknowledgement
-    came; ``woke`` is the instant itself, also where there is nothing to move, so that the start skew can be
-    measured between all hosts. Raises ``AgentError``: usage
-    for a recorder without a gate or an instant too far away, collector for a gate that is gone or does not
-    answer.
+    Returns ``{"woke": {"before", "after"}, "late": ns, "moved": [{"id", "before", "after", "acked"}]}`` once
+    every acknowledgement came. A gate moved somewhere between ``before`` (its write began) and ``after`` (the
+    write returned) or, where it acknowledges, ``acked``; ``acked`` is None elsewhere. ``woke`` is the instant
+    itself, also where there is nothing to move, so that the skew can be measured between all hosts, and
+    ``late`` how long after ``at`` that was (None without ``at``). Raises ``AgentError``: usage for a recorder
+    without a gate or an instant too far away, collector for a gate that is gone or does not answer.
     """
     if at is not None and at - time.monotonic_ns() > MAX_WAIT_S * 1e9:
         raise AgentError(
@@ -38,19 +44,23 @@ def move(recorders: list[Recorder], action: str, at: int | None, spawner: Spawne
         )
     with contextlib.ExitStack() as opened:
         prepared = [(recorder, *_open(recorder, action, spawner, opened)) for recorder in recorders]
-        _wait_until(at)
-        woke = {"before": time.monotonic_ns(), "after": time.monotonic_ns()}
-        moved = []
-        for recorder, fd, data in prepared:
-            before = time.monotonic_ns()
-            try:
-                os.write(fd, data)
-            except OSError as error:
-                raise _gone(recorder, error) from error
-            moved.append({"id": recorder.id, "before": before, "after": time.monotonic_ns()})
-    for recorder in recorders:
-        _await_ack(recorder)
-    return {"woke": woke, "moved": moved}
+        with _urgent(at) as spin_ns:
+            _wait_until(at, spin_ns)
+            woke = {"before": time.monotonic_ns(), "after": time.monotonic_ns()}
+            moved: list[dict[str, Any]] = []
+            for recorder, fd, data in prepared:
+                before = time.monotonic_ns()
+                try:
+                    os.write(fd, data)
+                except OSError as error:
+                    raise _gone(recorder, error) from error
+                moved.append({"id": recorder.id, "before": before, "after": time.monotonic_ns()})
+    acked = _await_acks(recorders)
+    return {
+        "woke": woke,
+        "late": None if at is None else woke["before"] - at,
+        "moved": [{**entry, "acked": acked.get(entry["id"])} for entry in moved],
+    }
 
 
 def _open(
@@ -78,11 +88,29 @@ def _open(
     return fd, data
 
 
-def _wait_until(at: int | None) -> None:
+@contextlib.contextmanager
+def _urgent(at: int | None) -> Iterator[int]:
+    """Run this thread before all ordinary ones where the host allows it; yields how long it may spin (ns)."""
+    if at is None:
+        yield 0
+        return
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(PRIORITY))
+    except OSError:  # no privilege, or a control group without real-time budget
+        yield SPIN_NS
+        return
+    try:
+        yield URGENT_SPIN_NS
+    finally:
+        os.sched_setscheduler(0, *before)
+
+
+def _wait_until(at: int | None, spin_ns: int) -> None:
     if at is None:
         return
     while True:
-        left = at - SPIN_NS - time.monotonic_ns()
+        left = at - spin_ns - time.monotonic_ns()
         if left <= 0:
             break
         time.sleep(left / 1e9)
@@ -97,22 +125,29 @@ def _drain(fd: int) -> None:
             pass
 
 
-def _await_ack(recorder: Recorder) -> None:
-    """Wait for the line the recorder answers with (perf writes ``ack`` and a NUL)."""
-    if recorder.gate is None or recorder.gate.ack is None:
-        return
-    fd = recorder.pipes[recorder.gate.ack]
+def _await_acks(recorders: list[Recorder]) -> dict[str, int]:
+    """Wait for the line each of them answers with (perf: ``ack`` and a NUL); when it was read, by id."""
+    waiting = {r.pipes[r.gate.ack]: r for r in recorders if r.gate is not None and r.gate.ack is not None}
+    answers = dict.fromkeys(waiting, b"")
     until = time.monotonic() + ACK_TIMEOUT_S
-    answer = b""
-    while b"\n" not in answer:
+    acked: dict[str, int] = {}
+    while waiting:
         left = until - time.monotonic()
-        if left <= 0 or not select.select([fd], [], [], min(left, 0.2))[0]:
-            if left <= 0 or recorder.has_ended():
-                raise AgentError(
-                    "collector", f"recorder {recorder.id} did not acknowledge its gate", hint=recorder.tail()
-                )
-            continue
-        answer += os.read(fd, 4096)
+        readable = select.select(list(waiting), [], [], min(max(left, 0), 0.2))[0]
+        now = time.monotonic_ns()
+        for fd in readable:
+            answers[fd] += os.read(fd, 4096)
+            if b"\n" in answers[fd]:
+                acked[waiting.pop(fd).id] = now
+        if not readable:
+            for recorder in waiting.values():
+                if left <= 0 or recorder.has_ended():
+                    raise AgentError(
+                        "collector",
+                        f"recorder {recorder.id} did not acknowledge its gate",
+                        hint=recorder.tail(),
+                    )
+    return acked
 
 
 def _gone(recorder: Recorder, error: OSError) -> AgentError:

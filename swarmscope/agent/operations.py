@@ -61,6 +61,7 @@ class Host:
             "probe_stop": self._probe_stop,
             "probe": self._probe,
             "arm": self._arm,
+            "rehearsed": lambda args: {"recorders": self._recorders.rehearsed(args.names("recorders") or [])},
             "gate": self._gate,
             "stop": lambda args: {"recorders": self._recorders.stop(args.names("recorders"))},
             "pack": self._pack,
@@ -170,6 +171,13 @@ class Host:
                 f"run {run} is still recorded on {self.name}",
                 hint="wait until it ends",
                 holder=locks.public(lock),
+            )
+        unrestored = sweep.restore_settings(self._places, run)
+        if unrestored:
+            raise AgentError(
+                "failed",
+                f"tracing on {self.name} is not set as before: {unrestored}",
+                hint="`invoke sweep`",
             )
         # The ledger is what says that a trace instance is ours: it stays for ``sweep`` while one does.
         left = sweep.remove_instances(self.name, run) if ledger.entries(self._places.state, run) else ""

@@ -7,6 +7,7 @@ size and SHA-256 of what is to be fetched and the size it unpacks to.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -17,7 +18,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from . import ledger
+from . import functions, ledger, tracefs
 from .places import Places, give_to_caller
 from .protocol import AgentError
 from .recorder import Recorder
@@ -25,6 +26,9 @@ from .spawner import environment
 
 MANIFEST = "manifest.json"
 KALLSYMS = "kallsyms.txt"
+TRACEABLE = "traceable.txt"
+SURROUNDINGS = (KALLSYMS, TRACEABLE)
+"""What ``kallsyms`` writes of the kernel."""
 _CHUNK = 1 << 20
 
 
@@ -39,7 +43,7 @@ def pack(places: Places, run: str, recorders: list[Recorder]) -> list[dict[str, 
         return []
     done = {entry["path"]: entry for entry in _packed(folder)}
     missing = []
-    wanted = [(KALLSYMS, "")] if (folder / KALLSYMS).is_file() else []
+    wanted = [(name, "") for name in SURROUNDINGS if (folder / name).is_file()]
     wanted += [(f"{one.id}/{output}", one.id) for one in recorders for output in one.outputs]
     for path, owner in wanted:
         raw = folder / path
@@ -120,7 +124,8 @@ def _give_away(folder: Path) -> None:
 
 def kallsyms(places: Places, run: str) -> int:
     """Write the kernel's text symbols, one ``name [module]`` a line, into the run's folder; how many there
-    are.
+    are. Beside them, in the same form, the functions that ftrace can trace, where this kernel has a function
+    tracer.
     """
     ledger.note(places.state, run, {"kind": "directory", "path": str(places.run(run))})
     folder = places.make_run(run)
@@ -130,5 +135,15 @@ def kallsyms(places: Places, run: str) -> int:
             fields = line.split()
             if len(fields) >= 3 and fields[1] in "tTwW":
                 names.add(" ".join(fields[2:4]))
-    (folder / KALLSYMS).write_text("".join(f"{name}\n" for name in sorted(names)), encoding="utf-8")
+    _write_names(folder / KALLSYMS, names)
+    with contextlib.suppress(OSError):  # not there; or a locked-down kernel, which refuses to read it
+        lines = tracefs.with_mounted(
+            "tracefs", tracefs.TRACING, lambda root: functions.traceable(root) if root else []
+        )
+        if lines:
+            _write_names(folder / TRACEABLE, {line for line in lines if functions.is_function(line)})
     return len(names)
+
+
+def _write_names(path: Path, names: set[str]) -> None:
+    path.write_text("".join(f"{name}\n" for name in sorted(names)), encoding="utf-8")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import ledger, processes
+from . import ledger, processes, trace_settings
 from .places import Places
 from .protocol import AgentError, Args, safe_name
 from .spawner import Program, Spawner
@@ -25,6 +25,9 @@ from .spawner import Program, Spawner
 POLL_S = 0.015
 TAIL_BYTES = 2000
 HEAD_BYTES = 64 * 1024
+NOTE = "swarmscope note: "
+"""How a line on stderr begins that a reader of the run should see; the recorder goes on."""
+MOST_NOTES, LONGEST_NOTE = 40, 400
 READY_STREAMS = {"stdout": "stdout.log", "stderr": "stderr.log"}
 _DIAGNOSTIC = re.compile(r"^\S+:\d+[-:\d]*: (?:error|fatal)\b", re.IGNORECASE)
 _ERROR = re.compile(r"\berror\b", re.IGNORECASE)
@@ -38,6 +41,17 @@ class Gate:
     open: bytes
     close: bytes
     ack: Path | None
+
+
+@dataclass
+class Rehearsal:
+    """A pipe that is told when traffic has flowed once, before the window, and how the recorder says that it
+    has made of it what it needs.
+    """
+
+    pipe: Path
+    match: re.Pattern[str]
+    timeout_s: float
 
 
 @dataclass
@@ -59,9 +73,9 @@ class Recorder:
     files: dict[str, str]
     fifos: list[str]
     env: dict[str, str]
+    rehearsal: Rehearsal | None = None
     pipes: dict[Path, int] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
 
     @property
     def pid(self) -> int:
@@ -101,7 +115,6 @@ class Recorder:
                 raise AgentError(
                     "missing", f"cannot start timeout(1): {error}", hint="install coreutils"
                 ) from error
-        self.started = time.monotonic()
         began = processes.start_time(self.pid)
         ledger.note(
             places.state, self.run, {"kind": "started", "id": self.id, "pid": self.pid, "start": began}
@@ -112,11 +125,20 @@ class Recorder:
 
     def is_ready(self) -> bool:
         """Whether the ready signal stands in the file it is expected in."""
+        return self.has_said(self.ready_match)
+
+    def has_said(self, match: re.Pattern[str]) -> bool:
+        """Whether that stands in the file of the ready signal."""
         with contextlib.suppress(FileNotFoundError):
-            return bool(
-                self.ready_match.search(self.ready_file.read_text(encoding="utf-8", errors="replace"))
-            )
+            return bool(match.search(self.ready_file.read_text(encoding="utf-8", errors="replace")))
         return False
+
+    def end_rehearsal(self) -> Rehearsal:
+        """Tell the recorder that traffic has flowed; ``AgentError`` (usage) where it wants no rehearsal."""
+        if self.rehearsal is None:
+            raise AgentError("usage", f"rehearsed: recorder {self.id} has no rehearsal")
+        os.write(self.pipes[self.rehearsal.pipe], b"rehearsed\n")
+        return self.rehearsal
 
     def has_ended(self) -> bool:
         return self.process is None or self.process.poll() is not None
@@ -128,6 +150,15 @@ class Recorder:
     def reason(self) -> str:
         """The one line of what it said that tells why it failed; empty where it said nothing."""
         return telling_line(self._said(last=False)) or telling_line(self._said(last=True))
+
+    def notes(self) -> list[str]:
+        """What it and its ``after`` script want a reader of the run to know, without the mark."""
+        found = []
+        for name in ("stderr.log", "after.stderr.log"):
+            with contextlib.suppress(OSError), (self.folder / name).open("rb") as file:
+                lines = file.read(HEAD_BYTES).decode(errors="replace").splitlines()
+                found += [line[len(NOTE) :].strip() for line in lines if line.startswith(NOTE)]
+        return [note[:LONGEST_NOTE] for note in found[:MOST_NOTES]]
 
     def _said(self, *, last: bool) -> str:
         # A piece of the file only: a recorder that complains without end must not fill the agent's memory.
@@ -149,9 +180,10 @@ class Recorder:
                 self.process.send_signal(signal.SIGINT)
 
     def stop(self) -> dict[str, Any]:
-        """INT, wait for the grace, TERM, KILL; its whole group is gone then.
+        """INT, wait for the grace, TERM, KILL; its whole group is gone then, and what it changed put back.
 
         Returns ``{"id", "exit", "seconds"}``; exit is negative for a signal (-2: interrupted, as it should).
+        ``not_restored`` says what a recorder that had to be killed left changed, and why.
         """
         began = time.monotonic()
         process = self.process
@@ -167,7 +199,9 @@ class Recorder:
         code = process.wait()
         self._end_rest(process.pid)
         self.close()
-        return {"id": self.id, "exit": code, "seconds": round(time.monotonic() - began, 3)}
+        report = {"id": self.id, "exit": code, "seconds": round(time.monotonic() - began, 3)}
+        left = trace_settings.restore_in(self.folder)
+        return {**report, "not_restored": left} if left else report
 
     def run_after(self, spawner: Spawner) -> int | None:
         """Run the ``after`` script to its end or its timeout; its exit code, None where there is none."""
@@ -221,10 +255,6 @@ def parse(value: dict[str, Any], run: str, run_folder: Path) -> Recorder:
     if not record:
         raise AgentError("usage", f"arm: recorder {name}: 'record' must be a command")
     ready = Args(f"arm: recorder {name}: ready", value.get("ready") or {})
-    try:
-        match = re.compile(ready.text("match"), re.MULTILINE)
-    except re.error as error:
-        raise AgentError("usage", f"arm: recorder {name}: ready.match: {error}") from error
     ready_file = ready.text("file")
     return Recorder(
         id=name,
@@ -232,7 +262,7 @@ def parse(value: dict[str, Any], run: str, run_folder: Path) -> Recorder:
         folder=folder,
         argv=record,
         ready_file=folder / READY_STREAMS.get(ready_file, ready_file),
-        ready_match=match,
+        ready_match=_pattern(ready, "match"),
         ready_timeout_s=ready.seconds("timeout_s", 25.0),
         gate=_gate(value.get("gate"), name, folder),
         stop_grace_s=args.seconds("stop_grace_s", 10.0),
@@ -242,6 +272,7 @@ def parse(value: dict[str, Any], run: str, run_folder: Path) -> Recorder:
         files=_texts(value, "files", name),
         fifos=args.names("fifos") or [],
         env=_texts(value, "env", name),
+        rehearsal=_rehearsal(value.get("rehearsal"), name, folder, args.names("fifos") or []),
     )
 
 
@@ -255,6 +286,23 @@ def _texts(value: dict[str, Any], key: str, name: str) -> dict[str, str]:
     if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
         raise AgentError("usage", f"arm: recorder {name}: {key!r} must map names to text")
     return texts
+
+
+def _rehearsal(value: dict[str, Any] | None, name: str, folder: Path, fifos: list[str]) -> Rehearsal | None:
+    if not value:
+        return None
+    args = Args(f"arm: recorder {name}: rehearsal", value)
+    pipe = args.text("fifo")
+    if pipe not in fifos:
+        raise AgentError("usage", f"{args.op}: {pipe!r} is not among its fifos")
+    return Rehearsal(folder / pipe, _pattern(args, "match"), args.seconds("timeout_s", 60.0))
+
+
+def _pattern(args: Args, key: str) -> re.Pattern[str]:
+    try:
+        return re.compile(args.text(key), re.MULTILINE)
+    except re.error as error:
+        raise AgentError("usage", f"{args.op}.{key}: {error}") from error
 
 
 def _gate(value: dict[str, Any] | None, name: str, folder: Path) -> Gate | None:

@@ -6,6 +6,7 @@ stopped.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +46,7 @@ class Recorders:
         return list(self._running)
 
     def arm(self, run: str, specs: list[dict[str, Any]], deadline_s: float) -> list[dict[str, Any]]:
-        """Start recorders and wait until every one is ready: ``[{"id", "pid", "ready_ns"}]``.
+        """Start recorders and wait until every one is ready: ``[{"id", "pid", "ready_ns", "notes"}]``.
 
         Raises ``AgentError`` of kind ``collector`` (with ``recorder``, ``exit`` and ``tail``) when one ends
         or is not ready in time; all of this call are stopped then.
@@ -64,13 +65,24 @@ class Recorders:
             for one in wanted:
                 one.start(self._places, self.spawner, deadline_s)
                 self._known[run, one.id] = self._running[one.id] = one
-            return _await_ready(wanted)
+            said = [(one, one.ready_match, one.ready_timeout_s) for one in wanted]
+            return _await(said, "was not ready", "ready")
         except BaseException:
             _each(begun, Recorder.stop)
             for one in begun:
                 self._running.pop(one.id, None)
                 one.close()
             raise
+
+    def rehearsed(self, ids: list[str]) -> list[dict[str, Any]]:
+        """Tell recorders with a rehearsal that it is over, and wait until each has made of it what it needs.
+
+        Returns and raises as ``arm``, but stops nothing.
+        """
+        chosen = [self._find(name) for name in ids]
+        told = [(one, one.end_rehearsal()) for one in chosen]
+        said = [(one, rehearsal.match, rehearsal.timeout_s) for one, rehearsal in told]
+        return _await(said, "made nothing of its rehearsal", "rehearsed")
 
     def gate(self, ids: list[str], action: str, at: int | None) -> dict[str, Any]:
         """See ``gates.move``."""
@@ -87,6 +99,7 @@ class Recorders:
             report, code = reports[index], afters[index]
             if code is not None:
                 report["after_exit"] = code
+            report["notes"] = one.notes()
             report["tail"] = one.tail() if report["exit"] not in STOPPED_WELL or code else ""
         return reports
 
@@ -104,23 +117,29 @@ def _each(chosen: list[Recorder], work: Any) -> list[Any]:
         return list(pool.map(work, chosen))
 
 
-def _await_ready(wanted: list[Recorder]) -> list[dict[str, Any]]:
-    ready: dict[str, int] = {}
-    while len(ready) < len(wanted):
-        for one in wanted:
+def _await(
+    wanted: list[tuple[Recorder, re.Pattern[str], float]], late: str, what: str
+) -> list[dict[str, Any]]:
+    """Wait until each recorder has said its line, or has had its seconds for it."""
+    began = time.monotonic()
+    done: dict[str, int] = {}
+    while len(done) < len(wanted):
+        for one, match, timeout_s in wanted:
             # Also of one that was ready: it may die while the others are waited for.
             if one.has_ended():
                 code = one.process.returncode if one.process else None
-                when = "after it was ready" if one.id in ready else "before it was ready"
+                when = f"after it was {what}" if one.id in done else f"before it was {what}"
                 raise _failure(one, f"ended with exit code {code} {when}", code)
-            if one.id in ready:
+            if one.id in done:
                 continue
-            if one.is_ready():
-                ready[one.id] = time.monotonic_ns()
-            elif time.monotonic() - one.started > one.ready_timeout_s:
-                raise _failure(one, f"was not ready after {one.ready_timeout_s:g} s", None)
+            if one.has_said(match):
+                done[one.id] = time.monotonic_ns()
+            elif time.monotonic() - began > timeout_s:
+                raise _failure(one, f"{late} after {timeout_s:g} s", None)
         time.sleep(POLL_S)
-    return [{"id": one.id, "pid": one.pid, "ready_ns": ready[one.id]} for one in wanted]
+    return [
+        {"id": one.id, "pid": one.pid, "ready_ns": done[one.id], "notes": one.notes()} for one, _, _ in wanted
+    ]
 
 
 def _failure(one: Recorder, what: str, code: int | None) -> AgentError:

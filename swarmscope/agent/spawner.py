@@ -23,10 +23,14 @@ T = TypeVar("T")
 KILL_AFTER_GRACE_S = 5
 
 
+LIBRARY = "SWARMSCOPE_LIBRARY"
+"""Environment variable: where a recorder in Python finds the package ``agent``."""
+
+
 def environment(run: str) -> dict[str, str]:
     """What a started process sees: the agent's environment, marked as the run's, with untranslated output."""
     env = {key: value for key, value in os.environ.items() if key != AGENT_MARK}
-    env.update({MARK: run, "LC_ALL": "C"})
+    env.update({MARK: run, "LC_ALL": "C", LIBRARY: str(Path(__file__).resolve().parents[1])})
     return env
 
 

@@ -1,10 +1,11 @@
 """What an aborted run left on this host, and removing it.
 
 Scope: processes marked with the run in their environment, agents that nobody talks to any more, trace
-instances named after this host, run folders that were never packed (or packed more than ``KEEP_DAYS`` ago),
-stale locks. Only what carries our mark is listed; what belongs to an active run or to a live lock is left
-out. Other hosts on the same kernel, even ones with the same name in another lab, are left alone: an instance
-counts as this host's only when its run is in this host's ledger, a process only in this PID namespace.
+instances named after this host, settings of the kernel's tracing that a killed recorder could not put back,
+run folders that were never packed (or packed more than ``KEEP_DAYS`` ago), stale locks. Only what carries our
+mark is listed; what belongs to an active run or to a live lock is left out. Other hosts on the same kernel,
+even ones with the same name in another lab, are left alone: an instance counts as this host's only when its
+run is in this host's ledger, a process only in this PID namespace.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import ledger, locks, pack, processes, tracefs
+from . import ledger, locks, pack, processes, trace_settings, tracefs
 from .places import Places
-from .protocol import AgentError
+from .protocol import AgentError, safe_name
 
 KEEP_DAYS = 7
 SILENT_AGENT_S = 30.0
@@ -24,10 +25,13 @@ SILENT_AGENT_S = 30.0
 
 
 def leftovers(places: Places, host: str, active: list[str]) -> list[dict[str, Any]]:
-    """``[{kind, id, run, detail}]`` of kind process, instance, directory or lock; spares ``active`` runs."""
+    """``[{kind, id, run, detail}]`` of kind process, settings, instance, directory or lock; spares ``active``
+    runs.
+    """
     lock = locks.current(places.state)
     spared = {*active, *([lock["run"]] if lock else [])}
     items = _processes(places, spared, int(lock["pid"]) if lock else 0)
+    items += _settings(places, spared)
     items += tracefs.with_mounted(
         "tracefs", tracefs.TRACING, lambda root: _instances(places, root, host, spared)
     )
@@ -41,7 +45,7 @@ def leftovers(places: Places, host: str, active: list[str]) -> list[dict[str, An
 def sweep(places: Places, host: str, items: list[dict[str, Any]]) -> dict[str, Any]:
     """Remove ``items`` of ``leftovers``, each checked again: ``{"removed": [...], "kept": [... "why"]}``."""
     removed, kept = [], []
-    order = {"process": 0, "instance": 1, "directory": 2, "lock": 3}
+    order = {"process": 0, "settings": 1, "instance": 2, "directory": 3, "lock": 4}
     for item in sorted(items, key=lambda item: order.get(str(item.get("kind")), 9)):
         try:
             why = _remove(places, host, item)
@@ -116,6 +120,26 @@ def _instances(places: Places, root: Path | None, host: str, spared: set[str]) -
     return items
 
 
+def _settings(places: Places, spared: set[str]) -> list[dict[str, Any]]:
+    detail = "settings of the kernel's tracing, changed and not put back"
+    return [
+        {
+            "kind": "settings",
+            "id": f"{folder.parent.name}/{folder.name}",
+            "run": folder.parent.name,
+            "detail": detail,
+        }
+        for folder in sorted(places.data.glob("*/*"))
+        if folder.parent.name not in spared and trace_settings.left_in(folder)
+    ]
+
+
+def restore_settings(places: Places, run: str) -> str:
+    """Put back what killed recorders of a run left changed; empty when nothing is left, else why."""
+    folders = sorted(places.run(run).glob("*/"))
+    return "; ".join(filter(None, (trace_settings.restore_in(folder) for folder in folders)))
+
+
 def _directories(places: Places, spared: set[str]) -> list[dict[str, Any]]:
     items = []
     for entry in sorted(places.data.iterdir()):
@@ -146,10 +170,15 @@ def _remove(places: Places, host: str, item: dict[str, Any]) -> str:
         if instance_run(name, host) != run or not ledger.entries(places.state, run):
             return "not an instance of this host and run"
         return tracefs.with_mounted("tracefs", tracefs.TRACING, lambda root: _remove_instance(root, name))
+    if kind == "settings":
+        return trace_settings.restore_in(places.run(run) / safe_name(name.rpartition("/")[2], "recorder"))
     if kind == "directory":
         held = locks.current(places.state)
         if held and held["run"] == run:
             return "its run holds the lock again"
+        why = restore_settings(places, run)
+        if why:
+            return f"its folder says what to put back: {why}"
         # The ledger is what says that an instance is ours: it goes last.
         why = remove_instances(host, run) if ledger.entries(places.state, run) else ""
         if why:

@@ -1,4 +1,4 @@
-"""The programs a host has: path, version, and whether its busybox is static.
+"""The programs a host has: path, version, whether its busybox is static, whether LTTng has its modules.
 
 Scope: looked up in the usual system folders as well as PATH, because sudo may give a short one.
 """
@@ -36,6 +36,8 @@ VERSION_ARGUMENT = {
     "busybox": "",
     "timeout": "--version",
     "zstd": "--version",
+    "lttng": "--version",
+    "lttng-sessiond": "--version",
 }
 _VERSION = re.compile(r"(?<!\w)v?(\d+\.\d[\w.+-]*)|-(\d+\.\d[\w.+-]*)")
 _IPUTILS = re.compile(r"iputils[ -]s?(\S+)")
@@ -72,6 +74,15 @@ def parse_version(text: str) -> str:
     """The version in the first line with a number of what a tool printed."""
     found = _IPUTILS.search(text) or _VERSION.search(text)
     return next(group for group in found.groups() if group).rstrip(",.") if found else ""
+
+
+def has_lttng_modules() -> bool:
+    """Whether the running kernel has LTTng's tracer: loaded, or to be loaded by its session daemon."""
+    if Path("/sys/module/lttng_tracer").exists():
+        return True
+    folder = Path("/lib/modules") / os.uname().release
+    listed = [folder / name for name in ("modules.dep", "modules.builtin")]
+    return any(b"/lttng-tracer.ko" in path.read_bytes() for path in listed if path.is_file())
 
 
 def is_static(path: Path) -> bool:

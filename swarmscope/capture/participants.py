@@ -71,8 +71,12 @@ class Participants:
     def each(
         self, op: str, requests: Mapping[str, Mapping[str, Any]], *, timeout: float = 30.0
     ) -> dict[str, dict[str, Any]]:
-        """One agent operation on several hosts at once; answers by host, without those that went away."""
-        return self._sift(self.agents.call_all(op, requests, timeout=timeout))
+        """One agent operation on several hosts at once; answers by host, without those that went away.
+
+        ``timeout`` is for hosts of usual speed.
+        """
+        patient = timeout * self.inventory.patience
+        return self._sift(self.agents.call_all(op, requests, timeout=patient))
 
     def everywhere(self, op: str, *, timeout: float = 30.0, **args: Any) -> dict[str, dict[str, Any]]:
         """The same operation with the same arguments on every live host."""
@@ -81,8 +85,9 @@ class Participants:
     def on_each(self, work: Callable[[Host], T], *, timeout: float) -> dict[str, T]:
         """Work over SSH or Docker on every live host at once; results by host."""
         live = {host.name: host for host in self.live()}
+        patient = timeout * self.inventory.patience
         return self._sift(
-            self.fleet.each(lambda remote: work(live[remote.name]), hosts=live, timeout=timeout)
+            self.fleet.each(lambda remote: work(live[remote.name]), hosts=live, timeout=patient)
         )
 
     def _sift(self, outcomes: Outcomes[T]) -> dict[str, T]:

@@ -20,7 +20,6 @@ from swarmscope import __version__, store
 from swarmscope.capture.plan import Ends
 from swarmscope.capture.recording import RecordingPlan
 from swarmscope.capture.trials import TrialResult
-from swarmscope.cluster.interval import Interval
 from swarmscope.model import Endpoint, Inventory, Playbook, Trial
 from swarmscope.playbook import to_dict
 
@@ -153,12 +152,9 @@ class RunRecord:
         store.write_json(self.run.path / "traffic.json", self._traffic)
         self.put(round_trips=round_trips(self.data["trials"], self._traffic))
 
-    def window(
-        self, edge: Literal["opened", "closed"], at: int, moved: Mapping[str, Mapping[str, int]]
-    ) -> None:
-        """When the recorders of every host opened or closed, in ns on that host's own clock."""
-        self.data["window"][edge] = {host: dict(times) for host, times in moved.items()}
-        self.data["window"]["at" if edge == "opened" else "until"] = at
+    def window(self, edge: Literal["opened", "closed"], described: Mapping[str, Any]) -> None:
+        """When the recorders of every host opened or closed, see ``skew.describe``."""
+        self.data["window"][edge] = dict(described)
         self.save()
 
 
@@ -179,23 +175,3 @@ def round_trips(
     for (arm, title, kind), values in medians.items():
         table.setdefault(arm, {}).setdefault(title, {})[kind] = round(median(values), 3)
     return table
-
-
-def skew(at: int, moved: Mapping[str, Mapping[str, int]], offsets: Mapping[str, Interval]) -> dict[str, int]:
-    """Spread of the hosts' opening instants on the reference clock.
-
-    ``at`` is the agreed instant, ``moved`` each host's ``{"before", "after"}`` around its opening, on its
-    own clock, ``offsets`` host minus reference; all in ns. Returns ``skew_ns`` (latest minus earliest
-    ``before``), ``late_ns`` (the latest against ``at``) and ``skew_err_ns``, what the clocks add to it.
-    """
-    known = {host: times for host, times in moved.items() if host in offsets}
-    if not known:
-        return {"skew_ns": 0, "late_ns": 0, "skew_err_ns": 0}
-    starts = {host: times["before"] - offsets[host].middle for host, times in known.items()}
-    earliest, latest = min(starts, key=starts.__getitem__), max(starts, key=starts.__getitem__)
-    uncertain = offsets[earliest].half_width + offsets[latest].half_width if earliest != latest else 0
-    return {
-        "skew_ns": starts[latest] - starts[earliest],
-        "late_ns": starts[latest] - at,
-        "skew_err_ns": uncertain,
-    }

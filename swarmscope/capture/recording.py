@@ -65,8 +65,12 @@ def plan_recorders(
     kernels: Mapping[str, Mapping[str, Any]],
     flow: Mapping[str, Any],
     deadline_s: int,
+    patience: int = 1,
 ) -> RecordingPlan:
-    """Work out the recorders of a run; ``facts`` by host, ``kernels`` from ``plan.group_kernels``."""
+    """Work out the recorders of a run; ``facts`` by host, ``kernels`` from ``plan.group_kernels``.
+
+    ``patience``: how many times as long as their collectors say recorders may take to be ready and to end.
+    """
     recorders: list[Recorder] = []
     left_out: list[tuple[str, str, str]] = []
     for choice in choices:
@@ -95,5 +99,15 @@ def plan_recorders(
                 }
                 request = catalogue.render(collector, options=choice.options, context=context)
                 outputs = tuple(dict(output) for output in request.pop("described", []))
+                _allow(request, patience)
                 recorders.append(Recorder(identity, collector.name, host, arm, request, outputs))
     return RecordingPlan(tuple(recorders), tuple(left_out))
+
+
+def _allow(request: dict[str, Any], patience: int) -> None:
+    """Lengthen what a recorder may take, in place."""
+    for key in ("stop_grace_s", "after_timeout_s"):
+        request[key] *= patience
+    for key in ("ready", "rehearsal"):
+        if request[key]:
+            request[key]["timeout_s"] *= patience

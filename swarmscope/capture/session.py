@@ -49,6 +49,7 @@ class Session:
         self.record: RunRecord = hosts.record
         self.watcher = hosts.watcher
         self.run = self.record.run.id
+        self.deadline_s = playbook.deadline_s * hosts.inventory.patience
         self.client = client
         self.server = server
         self.collectors = collectors
@@ -58,6 +59,8 @@ class Session:
         self.servers = Servers({})
         self.window: Window | None = None
         self.done = 0
+        self.probes_due = 0.0
+        """When the next clock burst in the middle is due, s of this machine's CLOCK_MONOTONIC."""
 
     def prepare(self) -> None:
         """Lock the hosts, take their facts, make the endpoints, agree on clocks, render the recorders."""
@@ -73,17 +76,19 @@ class Session:
         self._save_surroundings(kernels)
         self._plan_window(kernels)
         self._probe("start")
+        self.watcher.phase("warm-up")
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """A little of all traffic through both arms."""
         for end in self.ends.values():
-            self.watcher.phase(f"warm-up, {end.mode}")
             trials.warm_up(self.run, end, self.playbook.traffic, self.servers, self.hosts.links)
 
     def _lock(self) -> None:
         """Take every host, in sorted order so that two runs cannot each hold half of them."""
         holder = str(self.record.data["holder"])
         for host in sorted(self.hosts.live(), key=lambda host: host.name):
-            self.hosts.links[host.name].call(
-                "lock", run=self.run, holder=holder, ttl_s=self.playbook.deadline_s
-            )
+            self.hosts.links[host.name].call("lock", run=self.run, holder=holder, ttl_s=self.deadline_s)
 
     def _make_ends(self, arm: ArmName) -> Ends:
         """Both endpoints of an arm; in overlay mode this starts a container on every host."""
@@ -107,7 +112,7 @@ class Session:
                 arm=arm,
                 network=network,
                 image=self.playbook.image,
-                lifetime_s=self.playbook.deadline_s,
+                lifetime_s=self.deadline_s,
             )
 
         made = self.hosts.on_each(start, timeout=90)
@@ -145,29 +150,38 @@ class Session:
             facts=self.facts,
             kernels=kernels,
             flow=flow,
-            deadline_s=self.playbook.deadline_s,
+            deadline_s=self.deadline_s,
+            patience=self.hosts.inventory.patience,
         )
         self.record.recorders(plan)
         for host, collector, reason in plan.left_out:
             self.watcher.warn(f"{host}: {collector} cannot run here: {reason}")
         if self.playbook.traced_trials and not plan.recorders:
             raise PreflightFailed("no collector of the playbook can run on any host", hint="`invoke doctor`")
-        self.window = Window(self.run, plan, self.hosts, deadline_s=self.playbook.deadline_s)
+        self.window = Window(self.run, plan, self.hosts, deadline_s=self.deadline_s)
 
-    def _probe(self, when: str) -> None:
+    def _probe(self, when: probing.When) -> None:
         """One clock burst to every host, kept under ``clocks``."""
-        self.watcher.phase(f"clock probes, {when}")
+        if when != "middle":
+            self.watcher.phase(f"clock probes, {when}")
         live = self.hosts.live()
         clocks = self.record.data["clocks"] or {"reference": live[0].name, "hosts": {}}
         reference = clocks["reference"]
         if reference not in self.hosts.links:
             self.record.note(f"{reference}: the reference of all clocks is gone, no probes at the {when}")
             return
-        for name, entry in probing.burst(reference, self.hosts.links, live).items():
-            clocks["hosts"].setdefault(name, {})[when] = entry
-            if "problem" in entry:
+        began = time.monotonic()
+        count = probing.MIDDLE_PROBES if when == "middle" else probing.PROBES
+        measured = probing.burst(reference, self.hosts.links, live, count=count)
+        probing.keep(clocks["hosts"], when, measured)
+        for name, entry in measured.items():
+            if "problem" in entry and when != "middle":
                 self.watcher.warn(f"{name}: clock probes failed: {entry['problem']}")
-        self.record.put(clocks=clocks)
+        self.probes_due = time.monotonic() + max(probing.EVERY_S, probing.SHARE * (time.monotonic() - began))
+        if when == "middle":
+            self.record.data["clocks"] = clocks  # saved with the trials: no disk write between two of them
+        else:
+            self.record.put(clocks=clocks)
 
     def measure(self) -> None:
         """Plain trials, the traced window, plain trials again, and the closing clock probes."""
@@ -179,8 +193,14 @@ class Session:
                 self._run(phase, len(ordered), None)
                 continue
             self.window.arm()
+            if self.window.rehearses:
+                self.watcher.phase("rehearsal")
+                self._warm_up()
+                self.window.rehearsed()
+            self._probe("middle")  # the instant is agreed on by the newest burst
             self.window.move("opened")
             self._run(phase, len(ordered), self.window)
+            self._probe("middle")
             self.window.move("closed")
             self.window.stop()
         self._probe("end")
@@ -189,6 +209,8 @@ class Session:
         """Trials one after the other; the window's recorders of one arm are open only in its trials."""
         for trial in phase:
             ends = self.ends[trial.arm]
+            if time.monotonic() >= self.probes_due:
+                self._probe("middle")
             time.sleep(QUIET_S)
             if window:
                 window.move_arm(trial, "open")

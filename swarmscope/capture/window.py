@@ -7,11 +7,11 @@ open, so that the start skew is measured between all hosts.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
-from swarmscope.capture import probing
+from swarmscope.capture import probing, skew
 from swarmscope.capture.participants import EndpointLost, Participants
-from swarmscope.capture.record import skew
 from swarmscope.capture.recording import RecordingPlan
 from swarmscope.model import Trial
 
@@ -43,20 +43,41 @@ class Window:
             if host in self.hosts.links
         }
         self.armed = True
-        for host, answer in self.hosts.each("arm", requests, timeout=90).items():
+        for host, answer in self.hosts.each("arm", requests, timeout=self._longest("ready")).items():
             names = ", ".join(entry["id"] for entry in answer["recorders"])
             self.hosts.watcher.host(host, f"armed: {names}")
+            self._note(host, answer["recorders"])
+
+    @property
+    def rehearses(self) -> bool:
+        """Whether a recorder wants to see the traffic once before the window opens."""
+        return any(recorder.request["rehearsal"] for recorder in self.plan.recorders)
+
+    def rehearsed(self) -> None:
+        """Tell those recorders that they have seen it, and wait until each has made of it what it needs."""
+        requests: dict[str, dict[str, Any]] = {}
+        for recorder in self.plan.recorders:
+            if recorder.request["rehearsal"] and recorder.host in self.hosts.links:
+                requests.setdefault(recorder.host, {"recorders": []})["recorders"].append(recorder.id)
+        for host, answer in self.hosts.each(
+            "rehearsed", requests, timeout=self._longest("rehearsal")
+        ).items():
+            self._note(host, answer["recorders"])
+
+    def _longest(self, key: Literal["ready", "rehearsal"]) -> float:
+        """Seconds the slowest recorder may take for that on hosts of usual speed, and some for the rest."""
+        asked = [r.request[key]["timeout_s"] for r in self.plan.recorders if r.request[key]]
+        return 30.0 + max(asked, default=0) / self.hosts.inventory.patience
 
     def move(self, edge: Literal["opened", "closed"]) -> None:
         """Open or close what records the whole window, on all hosts at one instant; keep the skew."""
         record = self.hosts.record
         clocks = record.data["clocks"]
-        start = {name: entry["start"] for name, entry in clocks["hosts"].items() if "start" in entry}
-        offsets = probing.offsets(start, clocks["reference"])
         reference = self.hosts.links.get(clocks["reference"])
         if reference is None:
             raise EndpointLost("the reference of all clocks went away", host=clocks["reference"])
         at = int(reference.call("clocks")["mono"]) + LEAD_NS
+        offsets = probing.offsets(clocks["hosts"], clocks["reference"], at)
         requests = {}
         for host in self.hosts.live():
             offset = offsets.get(host.name)
@@ -67,17 +88,7 @@ class Window:
                 "action": "open" if edge == "opened" else "close",
                 "at": None if offset is None else at + offset.middle,
             }
-        moved: dict[str, dict[str, int]] = {}
-        for name, answer in self.hosts.each("gate", requests).items():
-            instants = [answer["woke"], *answer["moved"]]
-            moved[name] = {
-                "before": min(int(entry["before"]) for entry in instants),
-                "after": max(int(entry["after"]) for entry in instants),
-            }
-        record.window(edge, at, moved)
-        if edge == "opened":
-            record.data["window"].update(skew(at, moved, offsets))
-            record.save()
+        record.window(edge, skew.describe(at, self.hosts.each("gate", requests), offsets))
 
     def move_arm(self, trial: Trial, action: Literal["open", "close"]) -> None:
         """Open or close the recorders that belong to this trial's arm alone."""
@@ -101,3 +112,13 @@ class Window:
             for entry in answer["recorders"]:
                 if entry["exit"] not in ENDED_AS_TOLD:
                     self.hosts.record.note(f"{host}: {entry['id']} ended with exit code {entry['exit']}")
+            self._note(host, answer["recorders"])
+
+    def _note(self, host: str, entries: Sequence[Mapping[str, Any]]) -> None:
+        """What recorders say of themselves goes into the run's notes, and to the user the first time."""
+        for entry in entries:
+            for note in entry.get("notes", ()):
+                text = f"{host}: {entry['id']}: {note}"
+                if text not in self.hosts.record.data["notes"]:
+                    self.hosts.watcher.warn(text)
+                self.hosts.record.note(text)

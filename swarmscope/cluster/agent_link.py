@@ -27,7 +27,7 @@ from swarmscope.errors import HostLost, LockHeld, PreflightFailed, RemoteFailed,
 BEAT_S = 2.0
 SILENCE_S = 20.0
 """An agent answers every heartbeat; after this long without any line its host counts as lost."""
-HELLO_S = 30.0
+HELLO_S = 120.0
 BYE_S = 3.0
 
 _LATE = "the host may be overloaded: look at its load; what was begun there ends at its deadline"

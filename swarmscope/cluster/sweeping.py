@@ -29,7 +29,7 @@ LEDGER_FOLDER = "/run/swarmscope/ledger"
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """One thing a run left. ``kind``: process, instance, directory, lock, container or network."""
+    """One thing a run left. ``kind``: process, settings, instance, directory, lock, container or network."""
 
     kind: str
     id: str

@@ -12,7 +12,19 @@ from typing import Any
 
 import polars as pl
 
-from swarmscope.compare import counts, histograms, ladder, latency, packets, path, stacks, stages, verdict
+from swarmscope.compare import (
+    counts,
+    function_times,
+    histograms,
+    ladder,
+    latency,
+    packets,
+    path,
+    stacks,
+    stages,
+    timing,
+    verdict,
+)
 from swarmscope.compare.result import Arm, Comparison, Loss
 from swarmscope.compare.side import Side
 
@@ -40,9 +52,10 @@ def compare_sides(baseline: Side, subject: Side) -> Comparison:
     """Any two sides, also of two different runs (trials then are not paired)."""
     table = stages.table()
     base, subj = packets.follow(baseline), packets.follow(subject)
+    walked = stacks.source(baseline, subject)
     seen = (
-        stacks.observe(baseline, base, table, arm="baseline"),
-        stacks.observe(subject, subj, table, arm="subject"),
+        stacks.observe(baseline, base, table, arm="baseline", source=walked),
+        stacks.observe(subject, subj, table, arm="subject", source=walked),
     )
     one, other, aliases = stacks.unify((baseline, seen[0]), (subject, seen[1]), table)
     source, rows, differences = counts.event_counts((baseline, base), (subject, subj))
@@ -54,7 +67,14 @@ def compare_sides(baseline: Side, subject: Side) -> Comparison:
         *stacks.expected(subject, seen[1], table, arm="subject"),
     )
     evidence = verdict.Evidence(
-        baseline, subject, (base.tally, subj.tally), trips, ladders, losses, differences
+        baseline,
+        subject,
+        (base.tally, subj.tally),
+        trips,
+        ladders,
+        losses,
+        differences,
+        *timing.of_runs(baseline, subject),
     )
     return Comparison(
         baseline=_arm(baseline, base),
@@ -65,7 +85,7 @@ def compare_sides(baseline: Side, subject: Side) -> Comparison:
         counts=rows,
         count_differences=differences,
         system_counts=counts.system_counts(baseline, subject),
-        stack_source=stacks.SOURCE if one.functions or other.functions else "",
+        stack_source=walked if one.functions or other.functions else "",
         functions=stacks.known(stacks.functions(one, other, table), expected, table),
         expected=expected,
         aliases=aliases,
@@ -73,8 +93,11 @@ def compare_sides(baseline: Side, subject: Side) -> Comparison:
         paths=(*path.paths(baseline, base, arm="baseline"), *path.paths(subject, subj, arm="subject")),
         ladders=ladders,
         kernel_times=histograms.kernel_times(baseline, subject, table),
+        function_times=function_times.function_times(baseline, subject),
+        function_notes=function_times.notes(baseline, subject),
         losses=losses,
-        start_skew_ns=(subject.run.get("window") or {}).get("skew_ns"),
+        window=evidence.window,
+        clocks=tuple(finding.text for finding in evidence.clocks),
     )
 
 

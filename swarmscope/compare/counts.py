@@ -40,9 +40,12 @@ def per_packet(side: Side, followed: Followed, collector: str) -> dict[str, tupl
 
 
 def collectors_with_events(side: Side) -> list[str]:
-    """Collectors that recorded events of this arm and can be joined to packets, the preferred one first."""
+    """Collectors that recorded events of this arm and can be joined to packets, the preferred one first.
+
+    ``skb-path`` is none of them: the events it has are stacks of its hops, which count as hops.
+    """
     events = side.table("events").filter(pl.col("arm") == side.arm, pl.col("skb").is_not_null())
-    there = set(events["collector"].unique())
+    there = set(events["collector"].unique()) - {HOPS}
     return [*(c for c in PREFERRED if c in there), *sorted(there - set(PREFERRED))]
 
 

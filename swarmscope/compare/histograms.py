@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from swarmscope.compare.kernel_counted import Bounded, Bucket, KernelTimes, StageTimes
 from swarmscope.compare.packets import FREES, SENDS
 from swarmscope.compare.path import WIRE
-from swarmscope.compare.result import Bounded, Bucket, KernelTimes, StageTimes
 from swarmscope.compare.side import Side
 from swarmscope.compare.stages import ORDER, Spot, Table
 
@@ -67,7 +67,7 @@ def pooled(side: Side) -> bool:
 
 
 def _times(side: Side, stages: Table, *, arm: str) -> KernelTimes | None:
-    rows = side.table("histograms")
+    rows = side.table("histograms").filter(pl.col("per").is_null())
     both = pooled(side)
     if not both:
         rows = rows.filter(pl.col("arm") == side.arm)

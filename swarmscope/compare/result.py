@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from swarmscope.compare.kernel_counted import FunctionTimes, KernelTimes
 from swarmscope.errors import UsageError
 
-FORMAT = 2
+FORMAT = 3
 
 Level = Literal["comparable", "comparable with care", "not comparable"]
 FunctionState = Literal["added", "gone", "changed", "common", "background"]
@@ -216,55 +217,6 @@ class Ladder:
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
-    """Steps that took from ``low`` (inclusive) to ``high`` (exclusive) ns."""
-
-    low: int
-    high: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Bounded:
-    """A quantile (ns) interpolated within its bucket; all that is known is that it is in [low, high)."""
-
-    value: float
-    low: int
-    high: int
-
-
-@dataclass(frozen=True, slots=True)
-class StageTimes:
-    """Times of the single steps of one stage; a packet may make several, as one at each of its queues."""
-
-    stage: str
-    count: int
-    per_packet: float
-    """Steps per one-way packet sent; 0 where the packets could not be counted."""
-    median: Bounded
-    p90: Bounded
-    p99: Bounded
-    buckets: tuple[Bucket, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class KernelTimes:
-    """Stage times of all packets of the window, counted in the kernel; traced times, the wire left out."""
-
-    arm: str
-    """``baseline``, ``subject``, or ``both`` of one run where the kernel could not tell them apart."""
-    pooled: bool
-    """Whether the run's arms have the same addresses: the counts then are of both arms."""
-    packets: int
-    """One-way packets that left an endpoint."""
-    reused: int
-    """Steps left out: two packets at one address, the first freed without an event."""
-    unplaced: int
-    """Steps left out: at a device that no topology knows."""
-    stages: tuple[StageTimes, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Loss:
     """Something a recorder could not keep."""
 
@@ -274,6 +226,22 @@ class Loss:
     what: str
     count: int
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """How far apart the hosts' recorders opened or closed, on the reference clock; ns."""
+
+    run: str
+    edge: Literal["opened", "closed"]
+    skew: int
+    """Latest host less earliest."""
+    error: int
+    """What the clocks add to it."""
+    took: int
+    """Longest a host needed until all its recorders had acknowledged."""
+    cause: str
+    """What made most of these; empty where nothing did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,8 +297,15 @@ class Comparison:
     ladders: tuple[Ladder, ...]
     kernel_times: tuple[KernelTimes, ...]
     """Empty where ``bpftrace-latency`` did not run."""
+    function_times: tuple[FunctionTimes, ...]
+    """Empty where it was not asked to time functions, or could not."""
+    function_notes: tuple[str, ...]
+    """Functions it could not time, and why."""
     losses: tuple[Loss, ...]
-    start_skew_ns: int | None
+    window: tuple[Edge, ...]
+    """Empty where nothing was traced."""
+    clocks: tuple[str, ...]
+    """What the clocks of the hosts did, in words: steps, slews, sleeps; empty where nothing was found."""
     format: int = FORMAT
 
     def functions_in(self, *states: FunctionState) -> tuple[Function, ...]:

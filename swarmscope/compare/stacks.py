@@ -1,10 +1,10 @@
 """Kernel functions per packet, from the stacks of events that belong to flow packets.
 
-A function's *presence* is the share of matched packets that have it in any of their stacks. ``added``: in
-at least 10 % of the subject's packets and in at least half of its traced trials, and in at most 1 % of the
-baseline's; ``gone`` is the mirror image. What lies between is ``changed`` (the share moved by 10 points or
-more), ``common`` or, where it is rare on both sides, ``background``. Order is the mean first position on
-the path.
+A function's *presence* is the share of matched packets, of those whose stacks were taken, that have it in any
+of them. ``added``: in at least 10 % of the subject's packets and in at least half of its traced trials, and
+in at most 1 % of the baseline's; ``gone`` is the mirror image. What lies between is ``changed`` (the share
+moved by 10 points or more), ``common`` or, where it is rare on both sides, ``background``. Order is the mean
+first position on the path.
 
 Only the packet's own part of a stack counts (``stages.yml``, ``borders``), and of a hand-over that the
 wire's devices made only what comes after the hand-over.
@@ -24,8 +24,10 @@ from swarmscope.compare.packets import Followed, attribute
 from swarmscope.compare.result import Expected, ExpectedState, Function, FunctionState, Stack
 from swarmscope.compare.side import Side
 from swarmscope.compare.stages import Table, release
+from swarmscope.trace.symbols import USER
 
-SOURCE = "perf-record"
+SOURCES = ("perf-record", "skb-path")
+"""Collectors that keep a packet's call stacks; where both did, the first has those of more events."""
 PRESENT = 0.10
 ABSENT = 0.01
 MOVED = 0.10
@@ -74,13 +76,24 @@ class Observed:
         return sum(seen.positions.values()) / len(seen.positions) if seen and seen.positions else 0.0
 
 
-def observe(side: Side, followed: Followed, stages: Table, *, arm: str) -> Observed:
-    """Functions and stacks of the side's matched packets; ``arm`` names the side in the result."""
+def source(baseline: Side, subject: Side) -> str:
+    """The collector whose stacks both sides have, the preferred one first; empty where there is none."""
+    having = [
+        set(side.table("events").filter(pl.col("stack").is_not_null())["collector"].unique())
+        for side in (baseline, subject)
+    ]
+    return next((name for name in SOURCES if all(name in names for names in having)), "")
+
+
+def observe(side: Side, followed: Followed, stages: Table, *, arm: str, source: str) -> Observed:
+    """Functions and stacks of the side's matched packets, as the collector ``source`` saw them; ``arm`` names
+    the side in the result.
+    """
     frames = {
         row[0]: row[1:] for row in side.table("frames").select("frame", "symbol", "module", "raw").iter_rows()
     }
     stacks = dict(side.table("stacks").iter_rows())
-    events = attribute(side, followed, SOURCE).filter(pl.col("stack").is_not_null())
+    events = attribute(side, followed, source).filter(pl.col("stack").is_not_null())
     numbered = events.sort("packet", "ts").with_columns(order=pl.int_range(pl.len()).over("packet"))
     kept: dict[tuple[int, bool], tuple[int, ...]] = {}
     functions: dict[str, Seen] = {}
@@ -101,7 +114,7 @@ def observe(side: Side, followed: Followed, stages: Table, *, arm: str) -> Obser
         packets, count = folded.get((event, own), (set(), 0))
         packets.add(packet)
         folded[event, own] = packets, count + 1
-    total = followed.tally.matched
+    total = events["packet"].n_unique()
     common = sorted(folded.items(), key=lambda item: (-item[1][1], item[0]))[:STACKS_KEPT]
     return Observed(
         functions,
@@ -118,8 +131,8 @@ def observe(side: Side, followed: Followed, stages: Table, *, arm: str) -> Obser
 def _own(
     stack: tuple[int, ...] | list[int], frames: dict[int, tuple[str, ...]], stages: Table, *, after_wire: bool
 ) -> tuple[int, ...]:
-    """Frame numbers of the packet's own part of a stack."""
-    ids = [f for f in stack if f in frames]
+    """Frame numbers of the packet's own part of a stack; frames outside the kernel are the program's."""
+    ids = [f for f in stack if f in frames and frames[f][1] != USER]
     names = [frames[f][0] for f in ids]
     start = max((i + 1 for i, name in enumerate(names) if stages.borders.match(name)), default=0)
     if after_wire:

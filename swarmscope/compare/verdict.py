@@ -16,8 +16,9 @@ from typing import Any
 import polars as pl
 
 from swarmscope.compare import tracing_cost
-from swarmscope.compare.result import Ladder, Loss, Packets, Reason, RoundTrip, Verdict
+from swarmscope.compare.result import Edge, Ladder, Loss, Packets, Reason, RoundTrip, Verdict
 from swarmscope.compare.side import Side
+from swarmscope.trace.clock_audit import Finding
 
 MANY_TRIALS = 10
 FEW_TRIALS = 3
@@ -40,6 +41,8 @@ class Evidence:
     ladders: tuple[Ladder, ...]
     losses: tuple[Loss, ...]
     differences: tuple[str, ...]
+    window: tuple[Edge, ...] = ()
+    clocks: tuple[Finding, ...] = ()
 
     @property
     def sides(self) -> tuple[tuple[str, Side], ...]:
@@ -245,10 +248,13 @@ def _noise(e: Evidence) -> Iterator[Reason]:
 def _clocks(e: Evidence) -> Iterator[Reason]:
     if any(not step.resolved for ladder in e.ladders for step in ladder.steps):
         yield Reason("care", "the time on the wire is smaller than the error of the hosts' clocks", (STAGES,))
-    for side in e.runs:
-        skew = (side.run.get("window") or {}).get("skew_ns")
-        if skew is not None and skew > SKEW_NS:
-            yield Reason("care", f"recorders opened {skew / 1e6:.1f} ms apart", (COUNTS,))
+    for edge in e.window:
+        if edge.skew > SKEW_NS:
+            cause = f": {edge.cause}" if edge.cause else ""
+            yield Reason("care", f"recorders {edge.edge} {edge.skew / 1e6:.1f} ms apart{cause}", (COUNTS,))
+    for finding in e.clocks:
+        if finding.bound:
+            yield Reason("care", finding.text, (STAGES,))
 
 
 def _counted(e: Evidence) -> Iterator[Reason]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from math import log2
 from typing import Any
 
-from swarmscope.compare.result import Bucket, KernelTimes
+from swarmscope.compare.kernel_counted import Bucket, KernelTimes
 from swarmscope.compare.stages import ORDER
 from swarmscope.report.charts import BASE, SUBJECT, Figure, safe
 from swarmscope.report.wording import duration

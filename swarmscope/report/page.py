@@ -19,10 +19,12 @@ from markupsafe import Markup
 from plotly.offline.offline import get_plotlyjs
 
 from swarmscope.compare import Side, stages
+from swarmscope.compare.kernel_counted import StageTimes
 from swarmscope.compare.latency import Measured, measure
-from swarmscope.compare.result import Bounded, Comparison, Function, StageTimes
+from swarmscope.compare.result import Comparison, Function
 from swarmscope.report import charts, multiples, picture, settings
 from swarmscope.report.wording import (
+    bounds,
     clean,
     count,
     duration,
@@ -171,12 +173,6 @@ def _kernel_rows(c: Comparison) -> list[tuple[str, list[tuple[str, StageTimes]]]
     return [(stage, [(arm, found[stage, arm]) for arm in arms if (stage, arm) in found]) for stage in ordered]
 
 
-def _bounds(quantile: Bounded) -> str:
-    """The edges of a quantile's bucket, their unit once: ``4.10 to 8.19 us``."""
-    low, high = durations(quantile.low, quantile.high)
-    return f"{low.rpartition(' ')[0]} to {high}"
-
-
 def _asset(name: str) -> Markup:
     """A style sheet or script of ours: no foreign text in it, so it is not escaped."""
     return Markup(resources.files("swarmscope.report").joinpath(f"templates/{name}").read_text("utf-8"))
@@ -198,7 +194,7 @@ def _environment() -> Environment:
         times=times,
         interval=interval,
         effect=effect,
-        bounds=_bounds,
+        bounds=bounds,
         more=lambda value: f"{value:+.2f}" if abs(value) >= 0.005 else "0",
         signed_share=lambda value: f"{100 * value:+.1f} %",
     )

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from swarmscope.compare.result import Comparison
-from swarmscope.report.wording import duration, size
+from swarmscope.report.wording import duration, in_sync, size
 
 UNKNOWN = "not known"
 
@@ -46,12 +46,12 @@ def commands(run: Mapping[str, Any]) -> list[str]:
 
 
 def _window(run: Mapping[str, Any], comparison: Comparison) -> list[tuple[str, str]]:
-    skew = comparison.start_skew_ns
     kernels = run.get("kernels", {})
     moved = run.get("bytes", {})
     network = run.get("network") or {}
     rows = [
-        ("recorders opened within", duration(skew) if skew is not None else UNKNOWN),
+        ("recorders", "; ".join(in_sync(comparison.window)) or UNKNOWN),
+        ("what the clocks did", "; ".join(comparison.clocks) or "nothing found"),
         ("reference clock", str(run.get("clocks", {}).get("reference", UNKNOWN))),
         (
             "kernels",

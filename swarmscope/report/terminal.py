@@ -16,11 +16,14 @@ from swarmscope.compare.result import Comparison, Function, Reason, RoundTrip
 from swarmscope.compare.stages import ORDER
 from swarmscope.report.wording import (
     bare,
+    bounds,
     clean,
     count,
+    duration,
     durations,
     effect,
     function_name,
+    in_sync,
     interval,
     share,
     times,
@@ -37,6 +40,7 @@ EVENTS_SHOWN = 5
 STAGES_SHOWN = 9
 """Stages listed one by one; where there are more, the smallest are put together."""
 STAGE, TIME = 14, 12
+FUNCTIONS_SHOWN, BOUNDS = 12, 15
 
 Items = Sequence[Text | str]
 
@@ -134,6 +138,7 @@ def _rows(c: Comparison, page: str) -> Iterable[Row]:
     yield Row("events per packet", _counts(c))
     yield from _paths(c)
     yield from _stage_times(c)
+    yield from _function_times(c)
     added, gone, changed = (c.functions_in(state) for state in ("added", "gone", "changed"))
     if c.stack_source:
         yield Row(f"functions added ({len(added)})", _by_stage(added, "green"), "  ")
@@ -146,6 +151,10 @@ def _rows(c: Comparison, page: str) -> Iterable[Row]:
         yield Row("renamed by kernel", list(c.aliases), ",  ")
     yield from _cost(c)
     yield Row("packets followed", _packets(c))
+    if c.window:
+        yield Row("in sync", in_sync(c.window))
+    if c.clocks:
+        yield Row("clocks", list(c.clocks))
     lost = [f"{x.count} {x.what} ({x.collector} on {x.host})" for x in c.losses]
     yield Row("lost events", lost or ["none"], ", ")
     if page:
@@ -232,6 +241,33 @@ def _stage_times(c: Comparison) -> Iterable[Row]:
         lines.append(_line(name, *both, more, style="" if name in names else "dim"))
     # A gap as wide as the answer: each stands on a line of its own.
     yield Row("one way, by stage", lines, " " * WIDTH)
+
+
+def _function_times(c: Comparison) -> Iterable[Row]:
+    """A function's name, and a line for each arm; quantiles as the buckets they lie in."""
+    if not c.function_times and not c.function_notes:
+        return
+    lines: list[Text | str] = []
+    arms = {"baseline": c.baseline.mode, "subject": c.subject.mode, "both": "all"}
+    names = list(dict.fromkeys((one.what, one.per) for one in c.function_times))
+    if names:
+        lines.append(_cells("traced trials", "calls", "mean", "p50", "p90", "p99", style="dim"))
+    for name in names[:FUNCTIONS_SHOWN]:
+        lines.append(_styled(clean(name[0]), "bold").append(f"  per {name[1]}", style="dim"))
+        for one in (x for x in c.function_times if (x.what, x.per) == name):
+            known = [bounds(q).replace(" to ", "-") if q else "-" for q in (one.median, one.p90, one.p99)]
+            mean = "-" if one.mean is None else duration(one.mean)
+            arm = "  all packets" if one.pooled else f"  {clean(arms[one.arm])}"
+            lines.append(_cells(arm, str(one.count), mean, *known))
+    if len(names) > FUNCTIONS_SHOWN:
+        lines.append(f"and {len(names) - FUNCTIONS_SHOWN} more")
+    lines += c.function_notes
+    yield Row("time in functions", lines, " " * WIDTH)
+
+
+def _cells(name: str, calls: str, mean: str, *quantiles: str, style: str = "") -> Text:
+    text = f"{name[:13]:<13}{calls:>7}{mean:>10}" + "".join(f"{cell:>{BOUNDS}}" for cell in quantiles)
+    return _styled(text, style)
 
 
 def _line(name: str, *cells: str, style: str = "") -> Text:

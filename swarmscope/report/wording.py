@@ -7,8 +7,10 @@ control characters out (escape sequences, bidirectional overrides); escaping for
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
-from swarmscope.compare.result import Comparison, Function, Ratio, RoundTrip
+from swarmscope.compare.kernel_counted import Bounded
+from swarmscope.compare.result import Comparison, Edge, Function, Ratio, RoundTrip
 
 WHOLE = 0.02
 """How far a mean count may be from a whole number that it is printed as."""
@@ -37,6 +39,12 @@ def durations(*values: float) -> list[str]:
     decimals = 0 if name == "ns" else 1 if size / unit >= 9.95 else 2
     # Adding zero makes of a rounded -0.0 what people write.
     return [f"{round(value / unit, decimals) + 0.0:.{decimals}f} {name}" for value in values]
+
+
+def bounds(quantile: Bounded) -> str:
+    """The edges of a quantile's bucket, their unit once: ``4.10 to 8.19 us``."""
+    low, high = durations(quantile.low, quantile.high)
+    return f"{low.rpartition(' ')[0]} to {high}"
 
 
 def _three(value: float) -> str:
@@ -89,6 +97,16 @@ def effect(trip: RoundTrip) -> str:
     if abs(trip.ratio.value - 1) < trip.threshold or trip.ratio.low <= 1 <= trip.ratio.high:
         return "within the noise floor"
     return "slower" if trip.ratio.value > 1 else "faster"
+
+
+def in_sync(window: Sequence[Edge]) -> list[str]:
+    """``opened within 41.0 us ± 85.0 us``, the same of the closing, and the cause of the wider one."""
+    words = [
+        f"{edge.edge} within {duration(edge.skew)}" + (f" ± {duration(edge.error)}" if edge.error else "")
+        for edge in window
+    ]
+    worst = max(window, key=lambda edge: edge.skew + edge.error + edge.took, default=None)
+    return [*words, clean(worst.cause)] if worst and worst.cause else words
 
 
 def bare(event: str) -> str:

@@ -10,6 +10,10 @@ this order, each event once:
 3. a device is named: the next hop on it (``*_entry``), else the nearest;
 4. otherwise the hop before it, else the hop just after.
 
+Not every packet of the flow need be followed (``one_in`` of ``skb-path``), and other traffic uses the same
+addresses. A hit of a tracepoint that hops are taken at, without a hop of its own, is a *stranger's*: it ends
+the life before it, and what lies nearest to a stranger's hit is the stranger's too.
+
 An skb address is used again within microseconds, so a join never reaches across a consume_skb or
 kfree_skb of that address, never more than ``AFTER`` beyond the last hop of a life, ``BEFORE`` before its
 first. What stays unmatched keeps null: it is no packet under test. An event whose device fits no hop of
@@ -31,6 +35,14 @@ WITHIN = 100_000_000
 ENCLOSED = 10_000_000
 """Nanoseconds that a driver's transmit may take (step 2)."""
 FREES = ("skb:consume_skb", "skb:kfree_skb")
+PASSING = (
+    "net:net_dev_queue",
+    "net:net_dev_start_xmit",
+    "net:netif_receive_skb",
+    "net:netif_rx",
+    "net:napi_gro_receive_entry",
+)
+"""Tracepoints at which every followed packet leaves a hop, as ``skb-path`` hooks them; besides the frees."""
 
 _FOUND = ("h_row", "h_ts", "h_netns", "h_ifindex", "h_host", "h_role", "h_key")
 
@@ -122,8 +134,12 @@ def _collector(events: pl.DataFrame, hops: pl.DataFrame) -> pl.DataFrame:
         rest = rest.filter(~pl.col("_row").is_in(part["_row"].implode()))
 
     # 1. the same hit
-    take(_near(rest.filter(named), hop, ends, by=("skb", "event", "dev")))
+    take(_closest(_near(rest.filter(named), hop, ends, by=("skb", "event", "dev"))))
     take(_closest(_near(rest.filter(~named), hop, ends, by=("skb", "event"))))
+    strangers = rest.filter(pl.col("event").is_in(PASSING))
+    rest = rest.filter(~pl.col("event").is_in(PASSING))
+    ends = pl.concat([ends, strangers.select("ts", "skb")]).sort("ts")
+    hop = pl.concat([hop, strangers.drop("_row").with_columns(h_ts="ts")], how="diagonal").sort("ts")
     # 2. what encloses it, whatever became of the skb
     started = hop.filter(pl.col("event") == "net:net_dev_start_xmit")
     done = rest.filter(pl.col("event") == "net:net_dev_xmit")

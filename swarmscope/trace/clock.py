@@ -1,174 +1,60 @@
 """One clock for all hosts: each host's offset from the reference, with a bound it surely keeps.
 
-Model: host clock = reference clock + theta(t). An exchange (t1 sent by the reference, t2 received and t3
-answered by the host, t4 received by the reference) proves ``t3 - t4 <= theta <= t2 - t1``, from nothing
-but "no delay is negative". A burst of exchanges gives the narrowest of all of them (best forward and best
-backward leg apart); between the bursts at start and end theta is the straight line, and the bound grows
-towards the middle by ``wander``: how far the momentary rate may be from the mean rate.
+Model: host clock = reference clock + theta(t). Each burst of probes leaves an interval for theta
+(``clock_bursts``); bursts of a stretch that nothing steered bound one another. Between neighbouring bursts
+theta is the straight line, and the bound grows towards the middle by ``wander`` and by what the hosts' own
+snapshots say of steering (``clock_audit``).
 
-Scope: bursts at start and end. Limits: a wander beyond ``WANDER`` that adjtimex does not show breaks the
-bound; an asymmetric path shifts the estimate by half the asymmetry, always inside the bound.
+Scope: all bursts of a run, piece by piece. Limits: a wander beyond ``WANDER`` that neither adjtimex nor the
+bursts show breaks the bound; an asymmetric path shifts the estimate by half the asymmetry, always inside
+the bound.
 """
 
 from __future__ import annotations
 
-import math
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from swarmscope.trace import clock_audit
+from swarmscope.trace.clock_alignment import Alignment, Beyond, Segment, Status
+from swarmscope.trace.clock_audit import Allowance, Audit, Finding
+from swarmscope.trace.clock_bursts import (
+    MAX_RATE,
+    WANDER,
+    Burst,
+    burst,
+    covering,
+    slope,
+    slope_error,
+    tightened,
+)
 
-Status = Literal["reference", "aligned", "one burst", "same kernel", "wall clock", "inconsistent"]
-Int64s = npt.NDArray[np.int64]
-
-WANDER = 0.1e-6
-"""Rate deviation allowed where nothing is known to steer the clock (0.1 ppm)."""
-MAX_RATE = 100e-6
-"""Two clocks never run further apart than this (100 ppm)."""
-TICK_RATE = 100e-6
-"""What one unit of adjtimex ``tick`` (1 us per 10 ms) changes the rate by."""
-FREQ_RATE = 1e-6 / 65536
-"""What one unit of adjtimex ``freq`` changes the rate by."""
-STA_PLL, STA_NANO = 0x0001, 0x2000
 WALL_CLOCK_ERROR = 1_000_000
 """Least bound, ns, where only the wall clocks relate two hosts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Burst:
-    """What one burst proves: at reference time ``at``, theta lies in ``base`` + [low, high] (ns)."""
-
-    at: int
-    base: int
-    low: float
-    high: float
-    probes: int
-    lost: int
-    fastest: int
-    """Least round trip less the host's own time, ns."""
-
-    @property
-    def middle(self) -> float:
-        return (self.low + self.high) / 2
-
-    @property
-    def half(self) -> float:
-        return (self.high - self.low) / 2
-
-
-def burst(
-    samples: Sequence[Sequence[int]], *, lost: int = 0, rate: float = 0.0, rate_error: float = MAX_RATE
-) -> Burst:
-    """The interval a burst proves. ``rate`` is theta's slope inside it, known to ``rate_error``.
-
-    ``samples`` are (t1, t2, t3, t4) in ns; ``ValueError`` where there is none. ``low > high`` in the result
-    means that a clock stepped within the burst.
-    """
-    times = np.asarray(samples, dtype=np.int64).reshape(-1, 4)
-    if not len(times):
-        raise ValueError("a burst without samples proves nothing")
-    t1, t2, t3, t4 = times.T
-    trips = (t4 - t1) - (t3 - t2)
-    best = int(np.argmin(trips))
-    at, base = int(t1[best]), int(t2[best] - t1[best])
-    # theta(at) from theta at the leg's own moment; that moment is only known to lie within t1..t4
-    ahead = np.maximum(np.abs(t1 - at), np.abs(t4 - at)).astype(np.float64)
-    slack = ahead * rate_error + (t4 - t1) * abs(rate)
-    upper = (t2 - t1 - base) - rate * (t1 - at) + slack
-    lower = (t3 - t4 - base) - rate * (t4 - at) - slack
-    return Burst(at, base, float(lower.max()), float(upper.min()), len(times), lost, int(trips[best]))
-
-
-@dataclass(frozen=True, slots=True)
-class Alignment:
-    """How to bring a host's stamps onto the reference clock.
-
-    ``status``: ``reference`` (nothing to do) · ``aligned`` (bursts at start and end) · ``one burst`` (bound
-    grows with 100 ppm) · ``same kernel`` (no probes, but one kernel's clock) · ``wall clock`` (only the
-    wall clocks relate the hosts) · ``inconsistent`` (a clock stepped; the bound covers all that was seen).
-    """
-
-    host: str
-    reference: str
-    status: Status
-    same_kernel: bool
-    bursts: tuple[Burst, ...] = ()
-    wander: float = WANDER
-    slew: float = 0.0
-    offset: int = 0
-    """Offset, and below its bound, in ns, where no burst gives them."""
-    bound: float = 0.0
-    notes: tuple[str, ...] = ()
-
-    @property
-    def rate(self) -> float:
-        """Mean slope of theta (0 with less than two bursts)."""
-        if len(self.bursts) < 2:
-            return 0.0
-        first, last = self.bursts[0], self.bursts[-1]
-        return (last.base - first.base + last.middle - first.middle) / max(last.at - first.at, 1)
-
-    def to_reference(self, stamps: npt.ArrayLike) -> tuple[Int64s, Int64s]:
-        """Stamps of this host (ns) on the reference clock, and the half-width of their bound (ns)."""
-        host = np.asarray(stamps, dtype=np.int64)
-        if not self.bursts:
-            return host - self.offset, np.full(host.shape, math.ceil(self.bound), dtype=np.int64)
-        first, last = self.bursts[0], self.bursts[-1]
-        # The big offset goes first and in integers: float64 has no nanoseconds beyond 2**53.
-        since = (host - (first.at + first.base)).astype(np.float64) - first.middle
-        moved = since / (1.0 + self.rate)
-        return first.at + np.rint(moved).astype(np.int64), self._bound(moved, first, last)
-
-    def _bound(self, since: npt.NDArray[np.float64], first: Burst, last: Burst) -> Int64s:
-        length = float(last.at - first.at)
-        if length <= 0:
-            bound = first.half + MAX_RATE * np.abs(since)
-        else:
-            share = np.clip(since / length, 0.0, 1.0)
-            inside = np.minimum(since, length - since)
-            outside = np.maximum(-inside, 0.0)
-            bound = (
-                first.half * (1 - share)
-                + last.half * share
-                + self.wander * np.abs(inside)
-                + (first.half + last.half) / length * outside
-                + np.where(inside > 0, self.slew, 0.0)
-            )
-        return np.ceil(np.maximum(bound, self.bound)).astype(np.int64) + 1
-
-    def certificate(self) -> dict[str, Any]:
-        """What the alignment rests on, as JSON: units are ns and ppm."""
-        if self.bursts:
-            first, last = self.bursts[0], self.bursts[-1]
-            ends = np.array([first.at, (first.at + last.at) // 2, last.at], dtype=np.int64)
-            bounds = [int(value) for value in self._bound((ends - first.at).astype(np.float64), first, last)]
-        else:
-            bounds = [math.ceil(self.bound)]
-        return {
-            "host": self.host,
-            "reference": self.reference,
-            "status": self.status,
-            "same_kernel": self.same_kernel,
-            "drift_ppm": round(self.rate * 1e6, 6),
-            "wander_ppm": round(self.wander * 1e6, 6),
-            "bound_ns": max(bounds),
-            "bound_at_bursts_ns": [bounds[0], bounds[-1]],
-            "offset_ns": self.offset,
-            "bursts": [
-                {
-                    "at": item.at,
-                    "offset_ns": item.base + round(item.middle),
-                    "half_width_ns": math.ceil(item.half),
-                    "probes": item.probes,
-                    "lost": item.lost,
-                    "fastest_ns": item.fastest,
-                }
-                for item in self.bursts
-            ],
-            "notes": list(self.notes),
-        }
+def certify(run: Mapping[str, Any]) -> dict[str, Alignment | None]:
+    """The alignment of every host of a run from its ``run.json``; None where nothing relates its clock."""
+    clocks = run.get("clocks") or {}
+    records = clocks.get("hosts") or {}
+    hosts = [str(host["name"]) for host in (run.get("inventory") or {}).get("hosts") or ()]
+    reference = str(clocks.get("reference") or next(iter(hosts), ""))
+    kernels = {
+        str(host): boot
+        for boot, kernel in (run.get("kernels") or {}).items()
+        for host in kernel.get("hosts") or ()
+    }
+    return {
+        host: align(
+            host,
+            records.get(host) or {},
+            reference=reference,
+            reference_record=records.get(reference) or {},
+            same_kernel=host in kernels and kernels[host] == kernels.get(reference),
+        )
+        for host in hosts
+    }
 
 
 def align(
@@ -181,112 +67,162 @@ def align(
 ) -> Alignment | None:
     """The alignment of one host from ``run.json``'s ``clocks``; None where nothing relates its clock.
 
-    ``record`` is ``{"start": {"samples": [...], "lost": n, "snapshot": {...}}, "end": {...}}``.
+    ``record`` is ``{"start": entry, "middle": [entry, ...], "end": entry}``, an entry
+    ``{"samples": [...], "lost": n, "snapshot": {...}}``.
     """
+    own = clock_audit.audit(host, record)
     if host == reference:
-        return Alignment(host, reference, "reference", True)
-    ends = [record.get(end) or {} for end in ("start", "end")]
-    rough = [burst(end["samples"], lost=end.get("lost", 0)) for end in ends if end.get("samples")]
-    if not rough:
-        return _without_probes(host, ends, reference, reference_record, same_kernel=same_kernel)
-    bursts = _sharpen(ends, rough)
-    steering = [_steering(item) for item in (record, reference_record)]
-    wander = max(WANDER, sum(rate for rate, _ in steering))
-    notes = [note for item in (record, reference_record) for note in _notes(item)]
-    if any(item.low > item.high for item in bursts):
-        notes.append("a clock stepped within a burst: the bound covers everything seen")
-        return _inconsistent(host, reference, ends, same_kernel=same_kernel, notes=notes)
-    draft = Alignment(
-        host, reference, "aligned", same_kernel, tuple(bursts), wander, sum(s for _, s in steering)
-    )
-    if abs(draft.rate) > MAX_RATE:
-        notes.append(f"the offset moved by {draft.rate * 1e6:.0f} ppm between the bursts: a clock stepped")
-        return _inconsistent(host, reference, ends, same_kernel=same_kernel, notes=notes)
-    status: Status = "aligned" if len(bursts) == 2 else "one burst"
-    if status == "one burst":
-        notes.append("probes at one end of the run only: the bound grows with 100 ppm")
-    if same_kernel:
-        notes.append("one kernel with the reference: the true offset is 0")
-    return Alignment(
-        host, reference, status, same_kernel, tuple(bursts), wander, draft.slew, notes=tuple(notes)
+        return Alignment(host, reference, "reference", True, findings=own.findings)
+    entries = [e for e in (record.get("start"), *(record.get("middle") or ()), record.get("end")) if e]
+    entries = [entry for entry in entries if entry.get("samples")]
+    if not entries:
+        return _without_probes(host, record, reference, reference_record, own=own, same_kernel=same_kernel)
+    return _Fit(host, reference, entries, own, clock_audit.audit(reference, reference_record)).alignment(
+        same_kernel=same_kernel
     )
 
 
-def _sharpen(ends: Sequence[Mapping[str, Any]], rough: list[Burst]) -> list[Burst]:
-    """The bursts again, with the drift between them taken out of each."""
-    if len(rough) < 2 or any(item.low > item.high for item in rough):
-        return rough
-    first, last = rough
-    draft = Alignment("", "", "aligned", False, (first, last))
-    error = (first.half + last.half) / max(last.at - first.at, 1) + WANDER
-    if error >= MAX_RATE or abs(draft.rate) > MAX_RATE:
-        return rough
-    return [burst(end["samples"], lost=end.get("lost", 0), rate=draft.rate, rate_error=error) for end in ends]
+class _Fit:
+    """From the bursts and both hosts' audits to an alignment."""
 
+    def __init__(
+        self, host: str, reference: str, entries: Sequence[Mapping[str, Any]], own: Audit, other: Audit
+    ) -> None:
+        self.host, self.reference, self.entries = host, reference, entries
+        self.own, self.other = own, other
+        self.limit = MAX_RATE + own.steepest + other.steepest
+        self.jumps: list[Finding] = []
+        rough = [burst(e["samples"], lost=e.get("lost", 0), rate_error=self.limit) for e in entries]
+        self.torn = [one.low > one.high for one in rough]
+        self.bursts = [
+            covering(entry["samples"], one) if torn else one
+            for entry, one, torn in zip(entries, rough, self.torn, strict=True)
+        ]
+        self.allowed = [self._allow(a, b) for a, b in itertools.pairwise(self.bursts)]
+        self.wanders = [WANDER] * len(self.allowed)
 
-def _inconsistent(
-    host: str, reference: str, ends: Sequence[Mapping[str, Any]], *, same_kernel: bool, notes: list[str]
-) -> Alignment:
-    times = np.asarray([s for end in ends for s in end.get("samples") or ()], dtype=np.int64).reshape(-1, 4)
-    t1, t2, t3, t4 = times.T
-    low, high = int((t3 - t4).min()), int((t2 - t1).max())
-    return Alignment(
-        host,
-        reference,
-        "inconsistent",
-        same_kernel,
-        offset=(low + high) // 2,
-        bound=(high - low) / 2 + 1,
-        notes=tuple(notes),
-    )
+    def _between(self, first: Burst, last: Burst) -> Allowance:
+        """What both hosts' steering allows: what raises the reference's rate lowers theta's."""
+        own = self.own.over(first.host_time, last.host_time)
+        other = self.other.over(first.at, last.at)
+        return Allowance(own.below + other.above, own.above + other.below, own.slew + other.slew)
+
+    def _allow(self, first: Burst, last: Burst) -> Allowance:
+        allowed = self._between(first, last)
+        rate, error = slope(first, last), slope_error(first, last)
+        if abs(rate) - error <= self.limit:
+            return allowed
+        moved = rate * (last.at - first.at)
+        start = self.bursts[0].at
+        since, until = (first.at - start) / 1e9, (last.at - start) / 1e9
+        what = f"clock moved by {moved / 1e6:+.3f} ms against {self.reference}'s, faster than any clock runs,"
+        text = f"{self.host}: {what} between {since:.1f} s and {until:.1f} s: it stepped or stood still"
+        self.jumps.append(Finding("jump", round(since, 3), round(until, 3), moved / 1e9, text, True))
+        return Allowance(self.limit, self.limit, allowed.slew + abs(moved))
+
+    def _stretches(self) -> list[tuple[int, int]]:
+        """First and last burst of each stretch that nothing steered."""
+        found, start = [], 0
+        for number in range(len(self.bursts)):
+            calm = (
+                number < len(self.allowed)
+                and self.allowed[number].range <= WANDER
+                and self.allowed[number].slew == 0
+                and not (self.torn[number] or self.torn[number + 1])
+            )
+            if not calm:
+                found.append((start, number))
+                start = number + 1
+        return found
+
+    def _sharpen(self, start: int, end: int) -> None:
+        """The bursts of a calm stretch again: drift taken out of each, then bounded by one another."""
+        first, last = self.bursts[start], self.bursts[end]
+        steered = self._between(first, last).range
+        error = slope_error(first, last) + WANDER + steered
+        mine = slice(start, end + 1)
+        if error < self.limit:
+            rate = slope(first, last)
+            again = [
+                burst(e["samples"], lost=e.get("lost", 0), rate=rate, rate_error=error)
+                for e in self.entries[mine]
+            ]
+            # The rate within a burst may wander more than that between bursts shows.
+            self.bursts[mine] = [
+                new if new.low <= new.high else old for new, old in zip(again, self.bursts[mine], strict=True)
+            ]
+        self.bursts[mine], wander = tightened(self.bursts[mine], wander=WANDER + steered)
+        self.wanders[start:end] = [wander] * (end - start)
+
+    def _beyond(self, stretch: tuple[int, int]) -> Beyond:
+        first, last = self.bursts[stretch[0]], self.bursts[stretch[1]]
+        growth = slope_error(first, last) + 2 * max((*self.wanders[stretch[0] : stretch[1]], WANDER))
+        if first is last or growth >= self.limit:
+            return Beyond(0.0, self.limit)
+        return Beyond(slope(first, last), growth)
+
+    def alignment(self, *, same_kernel: bool) -> Alignment:
+        stretches = self._stretches()
+        for start, end in stretches:
+            if end > start:
+                self._sharpen(start, end)
+        segments = [
+            Segment(first, last, allowed.below, allowed.above, wander, allowed.slew)
+            for first, last, allowed, wander in zip(
+                self.bursts, self.bursts[1:], self.allowed, self.wanders, strict=False
+            )
+        ]
+        status: Status = "aligned" if segments else "one burst"
+        notes = [f.text for f in (*self.own.findings, *self.other.findings, *self.jumps)]
+        if any(self.torn):
+            notes.append("a clock stepped within a burst: the bound covers everything seen")
+        if self.jumps or any(self.torn):
+            status = "inconsistent"
+        if status == "one burst":
+            notes.append("probes at one end of the run only: the bound grows with 100 ppm")
+        if same_kernel:
+            notes.append("one kernel with the reference: the true offset is 0")
+        return Alignment(
+            self.host,
+            self.reference,
+            status,
+            same_kernel,
+            tuple(self.bursts),
+            tuple(segments),
+            (self._beyond(stretches[0]), self._beyond(stretches[-1])),
+            findings=(*self.own.findings, *self.jumps),
+            notes=tuple(notes),
+        )
 
 
 def _without_probes(
     host: str,
-    ends: Sequence[Mapping[str, Any]],
+    record: Mapping[str, Any],
     reference: str,
     reference_record: Mapping[str, Any],
     *,
+    own: Audit,
     same_kernel: bool,
 ) -> Alignment | None:
     if same_kernel:
         note = "no probes; one kernel with the reference, so one clock"
-        return Alignment(host, reference, "same kernel", True, notes=(note,))
-    for end, other in zip(ends, (reference_record.get(key) or {} for key in ("start", "end")), strict=True):
-        here, there = end.get("snapshot") or {}, other.get("snapshot") or {}
-        if {"mono", "real"} <= here.keys() and {"mono", "real"} <= there.keys():
+        return Alignment(host, reference, "same kernel", True, findings=own.findings, notes=(note,))
+    for here, there in zip(
+        clock_audit.snapshots(record), clock_audit.snapshots(reference_record), strict=False
+    ):
+        if "real" in here and "real" in there:
             offset = (int(here["mono"]) - int(here["real"])) - (int(there["mono"]) - int(there["real"]))
             errors = [int((s.get("adjtimex") or {}).get("maxerror", 0)) * 1000 for s in (here, there)]
             note = "no probes came back: only the wall clocks relate this host to the reference"
-            bound = max(sum(errors), WALL_CLOCK_ERROR)
+            bound = float(max(sum(errors), WALL_CLOCK_ERROR))
             return Alignment(
-                host, reference, "wall clock", False, offset=offset, bound=float(bound), notes=(note,)
+                host,
+                reference,
+                "wall clock",
+                False,
+                offset=offset,
+                bound=bound,
+                findings=own.findings,
+                notes=(note,),
             )
     return None
-
-
-def _steering(record: Mapping[str, Any]) -> tuple[float, float]:
-    """(rate change seen by adjtimex between start and end, ns the kernel may still be slewing)."""
-    states = [
-        ((record.get(end) or {}).get("snapshot") or {}).get("adjtimex") or {} for end in ("start", "end")
-    ]
-    first, last = states
-    rate = 0.0
-    if first and last:
-        rate = abs(int(last.get("freq", 0)) - int(first.get("freq", 0))) * FREQ_RATE
-        rate += abs(int(last.get("tick", 0)) - int(first.get("tick", 0))) * TICK_RATE
-    slew = 0.0
-    if int(first.get("status", 0)) & STA_PLL:
-        unit = 1 if int(first["status"]) & STA_NANO else 1000
-        slew = float(abs(int(first.get("offset", 0))) * unit)
-    return rate, slew
-
-
-def _notes(record: Mapping[str, Any]) -> list[str]:
-    rate, slew = _steering(record)
-    notes = []
-    if rate:
-        notes.append(f"adjtimex changed the rate by {rate * 1e6:.3f} ppm during the run")
-    if slew:
-        notes.append(f"the kernel was slewing the clock by {slew:.0f} ns")
-    return notes

@@ -104,7 +104,7 @@ HISTOGRAMS: Mapping[str, pl.DataType] = {
     "kernel": pl.String(),
     "collector": pl.String(),
     "arm": pl.String(),
-    "from_event": pl.String(),
+    "from_event": pl.String(),  # system:name, kprobe:function (it begins) or kretprobe:function (it returns)
     "from_netns": pl.Int64(),
     "from_ifindex": pl.Int32(),
     "to_event": pl.String(),
@@ -113,6 +113,8 @@ HISTOGRAMS: Mapping[str, pl.DataType] = {
     "low": pl.Int64(),  # ns, inclusive
     "high": pl.Int64(),  # ns, exclusive
     "count": pl.Int64(),
+    "sum": pl.Int64(),  # ns, of all steps of this histogram, exact; null: not summed
+    "per": pl.String(),  # packet, or task: the whole of what a task or CPU did; null: between tracepoints
 }
 
 DEVICES: Mapping[str, pl.DataType] = {

@@ -60,7 +60,11 @@ class _Build:
         self.raw = Artifacts(run)
         self.record, self.kernels, self.clocks = self.raw.record, self.raw.kernels, self.raw.clocks
         self.reference = str(self.clocks.get("reference") or next(iter(self.raw.hosts), ""))
-        self.alignments = {host: self._align(host) for host in self.raw.hosts}
+        self.alignments = clock.certify(self.record)
+        for host, alignment in self.alignments.items():
+            if alignment is None:
+                what = "nothing relates its clock to the reference: events left out"
+                self.raw.lose(host, "", "no clock", detail=what)
         self.devices = roles.devices(
             self.raw.topologies, self.kernels, wire_netns=self.raw.wire, network=self.record.get("network")
         )
@@ -93,22 +97,6 @@ class _Build:
             "hosts": {host: a.certificate() for host, a in self.alignments.items() if a},
         }
         return {name: schema.conform(name, tables[name]) for name in schema.TABLES}, certificates
-
-    def _align(self, host: str) -> clock.Alignment | None:
-        records = self.clocks.get("hosts") or {}
-        kernel = self.kernels.get(host)
-        alignment = clock.align(
-            host,
-            records.get(host) or {},
-            reference=self.reference,
-            reference_record=records.get(self.reference) or {},
-            same_kernel=kernel is not None and kernel == self.kernels.get(self.reference),
-        )
-        if alignment is None:
-            self.raw.lose(
-                host, "", "no clock", detail="nothing relates its clock to the reference: events left out"
-            )
-        return alignment
 
     def _aligned(self, frame: pl.DataFrame, host: str) -> pl.DataFrame:
         alignment = self.alignments.get(host)

@@ -81,6 +81,7 @@ class Recording:
         where = {"run": self.run, "netns": pair.b, "address": SERVER}
         self.port = agent("rr_serve", transport="tcp", size=64, **where)["port"]
         self.gated: list[str] = []
+        self.armed: list[dict[str, Any]] = []
 
     def arm(self, *names: str, **options: dict[str, Any]) -> None:
         shipped = collectors.load_all([SHIPPED])
@@ -96,7 +97,7 @@ class Recording:
             spec.pop("described")
             specs.append(spec)
         self.agent("lock", run=self.run, holder="test", ttl_s=120)
-        self.agent("arm", run=self.run, recorders=specs, deadline_s=100)
+        self.armed = self.agent("arm", run=self.run, recorders=specs, deadline_s=100)["recorders"]
         self.gated = [spec["id"] for spec in specs if spec["gate"]]
 
     def _context(self, recorder: str, arm: str) -> dict[str, Any]:

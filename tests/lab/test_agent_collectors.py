@@ -57,7 +57,7 @@ def test_skb_path_has_every_hop_of_every_packet_and_nothing_while_its_gate_is_cl
     seen = Counter((value[0], value[-1]) for _, value in recording.hops())
     for event in (QUEUE, XMIT, RX, RECEIVE):
         assert (seen[event, "a0"], seen[event, "b0"]) == (SENT, SENT), seen
-    assert recording.losses("skb-path") == {"map_full": 0}
+    assert recording.losses("skb-path") == {"map_full": 0, "no_stack": 0}
 
 
 def test_skb_path_holds_the_packets_own_bytes_on_a_clock_within_the_ping(recording: Recording) -> None:
@@ -94,6 +94,38 @@ def test_skb_path_follows_a_packet_through_vxlan_inside_and_outside(recording: R
         assert seen[RECEIVE, device] == both_ways, seen
     outer = [value for _, value in recording.hops() if value[0] == QUEUE and value[-1] == "a0"]
     assert {(value[6] % 2**64).to_bytes(8, sys.byteorder)[1] for value in outer} == {socket.IPPROTO_UDP}
+
+
+def test_one_packet_in_a_few_is_followed_whole_with_a_stack_at_every_hop(recording: Recording) -> None:
+    recording.arm("skb-path", skb_path={"one_in": 4, "stacks": 4})
+    recording.gate("open")
+    recording.ping(40, INNER_SERVER)
+    recording.rr(200)
+    recording.gate("close")
+    recording.stop()
+    pings: Counter[int] = Counter()
+    tcp: Counter[tuple[int, int]] = Counter()
+    for _, value in recording.hops():
+        header = b"".join((word % 2**64).to_bytes(8, sys.byteorder) for word in value[5:15])
+        inner = header[50:] if header[9] == socket.IPPROTO_UDP else header
+        if inner[9] == socket.IPPROTO_ICMP:
+            pings[int.from_bytes(inner[26:28], "big")] += 1
+        else:
+            tcp[int.from_bytes(inner[4:6], "big"), int.from_bytes(inner[12:16], "big")] += 1
+    followed = {seq for seq in range(1, 41) if seq * 40503 % 65536 < 65536 // 4}
+    assert set(pings) == followed
+    # There and back, in the tunnel and outside: four devices send and four receive, and the NIC's hand over.
+    assert len(set(pings.values())) == 1 and pings.most_common(1)[0][1] >= 16
+    assert {number * 40503 % 65536 < 65536 // 4 for number, _ in tcp} == {True}
+    assert 70 <= len(tcp) <= 140, "about a quarter of 440 packets"
+    for line in recording.text("skb-path/stacks.json").splitlines():
+        stacks = json.loads(line)["data"]["@stack"]
+    hops = Counter(key.rsplit(",", 1)[1] for key in stacks)
+    assert sum(count for code, count in hops.items() if code != "8") == len(recording.hops())
+    assert hops["8"] > 0, "copies to the receiver"
+    for function in ("vxlan_xmit", "veth_xmit", "icmp_rcv", "tcp_sendmsg"):
+        assert any(f" {function}+" in stack for stack in stacks.values()), function
+    assert recording.losses("skb-path") == {"map_full": 0, "no_stack": 0}
 
 
 def test_packets_sent_right_after_the_gate_opened_are_all_there_every_time(recording: Recording) -> None:

@@ -14,7 +14,7 @@ import pytest
 from raising import Ssh
 from traces_left import instances, traces_left
 
-from swarmscope.lab.namespaces import LabStatus
+from swarmscope.lab.status import LabStatus
 
 FACTS = (
     "ssh", "sudo", "python", "docker", "swarm", "kernel", "cgroups", "tracefs", "lockdown", "features",

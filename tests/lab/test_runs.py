@@ -133,12 +133,25 @@ def test_the_answer_names_what_the_overlay_adds(recorded: Ground) -> None:
 
 def test_the_record_holds_skew_round_trips_and_bytes(recorded: Ground) -> None:
     record = recorded.last_run()
-    window = record["window"]
-    assert set(window["opened"]) == {"n1", "n2", "n3", "n4"}
-    # One kernel: every host's clock is the reference's, so the truth is in the stamps themselves.
-    instants = [times["before"] for times in window["opened"].values()]
-    assert abs(window["skew_ns"] - (max(instants) - min(instants))) <= 2 * window["skew_err_ns"]
-    assert min(instants) >= window["at"] - window["skew_err_ns"], "a host opened before the agreed instant"
+    for edge in (record["window"]["opened"], record["window"]["closed"]):
+        hosts = edge["hosts"]
+        assert set(hosts) == {"n1", "n2", "n3", "n4"}
+        # One kernel: every host's true offset is 0, so the lateness on its own clock is the truth.
+        late = [host["late"] for host in hosts.values()]
+        assert min(late) >= -max(host["err"] for host in hosts.values()), "a host was early"
+        assert abs(edge["skew_ns"] - (max(late) - min(late))) <= 2 * edge["err_ns"]
+        assert edge["late_ns"] >= min(late) - edge["err_ns"] and edge["cause"]
+        recorders = hosts["n1"]["recorders"]
+        assert {"perf-record", "ftrace-events", "skb-path"} <= set(recorders)
+        assert all(edge["at"] - hosts["n1"]["err"] <= low < high for low, high in recorders.values())
+        assert hosts["n1"]["after"] - hosts["n1"]["before"] <= edge["took_ns"]
+    assert hosts["n1"]["before"] > record["window"]["opened"]["hosts"]["n1"]["after"]
+    # Bursts at start and end, before each move of the gates, and every few seconds.
+    for name, clocks in record["clocks"]["hosts"].items():
+        assert len(clocks["middle"]) >= 2, f"{name}: no bursts in the middle"
+        for burst in (clocks["start"], *clocks["middle"], clocks["end"]):
+            assert burst["snapshot"]["mono"] < burst["after"]["mono"]
+            assert bool(burst["samples"]) == (name != record["clocks"]["reference"])
     kinds = {trial["kind"] for trial in record["trials"]}
     assert kinds == {"plain", "traced"}
     assert record["round_trips"]["baseline"]["ping 56 B"]["plain_us"] > 0

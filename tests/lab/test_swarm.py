@@ -30,7 +30,7 @@ from swarmscope.cluster.swarm_status import summarize
 from swarmscope.collectors import load_all
 from swarmscope.errors import Refused
 from swarmscope.inventory import load
-from swarmscope.lab.namespaces import LabStatus
+from swarmscope.lab.status import LabStatus
 from swarmscope.model import LABEL_RUN, LABEL_SWARM, NetworkSpec
 
 SPEC = NetworkSpec("ovl", "10.88.0.0/24")

@@ -19,7 +19,7 @@ from swarmscope.cluster.engine import Engine, NotThere
 from swarmscope.cluster.fleet import Fleet
 from swarmscope.cluster.images import busybox_image
 from swarmscope.inventory import load
-from swarmscope.lab.namespaces import LabStatus
+from swarmscope.lab.status import LabStatus
 from swarmscope.model import LABEL_RUN
 
 BUSYBOX = Path("/usr/bin/busybox")

@@ -303,10 +303,18 @@ def _run_json(run_id: str, trials: list[dict[str, Any]], boots: dict[str, str]) 
         "flow": {"arms": [{"arm": "baseline", "mode": "host"}, {"arm": "subject", "mode": "overlay"}]},
         "network": {"name": "scope", "id": "x1", "vni": 4097, "subnet": "10.88.0.0/24", "mtu": 1450},
         "trials": trials,
-        "window": {"at": 1, "opened": {}, "closed": {}, "skew_ns": 41_000},
+        "window": {"opened": _edge(41_000), "closed": _edge(55_000)},
         "clocks": {"reference": "n1", "hosts": {}},
         "recorders": {},
         "bytes": {"raw": 4_100_000, "packed": 310_000, "pulled": 310_000},
         "missing": [],
         "notes": [],
     }
+
+
+def _edge(skew: int) -> dict[str, Any]:
+    """One edge of the traced window, as ``run.json`` has it."""
+    times = {"instant": 1, "late": 800, "before": 1, "after": 2_000_000, "recorders": {}, "err": 0}
+    cause = "perf-record on n1 took 2.10 ms to answer"
+    numbers = {"at": 1, "skew_ns": skew, "err_ns": 8_400, "late_ns": 900, "took_ns": 2_100_000}
+    return {**numbers, "cause": cause, "hosts": {"n1": times}}

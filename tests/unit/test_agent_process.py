@@ -79,6 +79,14 @@ def test_clocks_are_read_in_a_narrow_sandwich(start: START) -> None:
     assert abs(clocks["real"] - time.time_ns()) < 5_000_000_000
     assert 0 <= clocks["width"] < 1_000_000
     assert clocks["adjtimex"]["tick"] > 0
+    assert clocks["source"] and clocks["namespace"] == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a time namespace needs root")
+def test_an_agent_in_a_time_namespace_says_how_far_off_its_clock_is(start: START) -> None:
+    clocks = start(through=["unshare", "--time", "--monotonic", "86400", "--"])("clocks")
+    assert clocks["namespace"] == {"monotonic": 86_400 * 10**9}
+    assert clocks["mono"] - time.monotonic_ns() == pytest.approx(86_400 * 10**9, abs=10**10)
 
 
 def test_probes_of_one_clock_hold_zero_in_every_interval(start: START, tmp_path: Path) -> None:
@@ -247,8 +255,10 @@ def test_gates_move_at_the_instant_asked_for_and_wait_for_the_answer(start: STAR
     at = time.monotonic_ns() + 300_000_000
     late = []
     for action in ("open", "close", "open"):
-        moved = agent("gate", recorders=["gated"], action=action, at=at)["moved"][0]
-        assert at <= moved["before"] <= moved["after"]
+        answer = agent("gate", recorders=["gated"], action=action, at=at)
+        moved = answer["moved"][0]
+        assert at <= moved["before"] <= moved["after"] <= moved["acked"]
+        assert answer["late"] == answer["woke"]["before"] - at >= 0
         late.append(moved["after"] - at)
         at += 300_000_000
     assert min(late) < 20_000_000  # a busy machine may hold one of them up
@@ -357,3 +367,15 @@ def _free_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+def test_what_a_recorder_notes_is_told_when_it_is_armed_and_when_it_has_ended(start: START, run: str) -> None:
+    agent = start()
+    script = f"echo 'swarmscope note: no  kprobes' >&2; echo 'a swarmscope note: of no one' >&2\n{SLEEPER}"
+    after = {"files": {"record.sh": script, "after.sh": "echo 'swarmscope note: half of it' >&2\n"}}
+    agent("lock", run=run, holder="ann@desk", ttl_s=60)
+    spec = recorder("one", script, after=["bash", "after.sh"], **after)
+    (armed_one,) = agent("arm", run=run, recorders=[spec], deadline_s=60)["recorders"]
+    assert armed_one["notes"] == ["no  kprobes"]
+    (stopped,) = agent("stop", recorders=None)["recorders"]
+    assert stopped["notes"] == ["no  kprobes", "half of it"]

@@ -209,6 +209,19 @@ def test_kprobes_refused_by_lockdown_and_tracers_are_explained(folder: Path) -> 
     ]
 
 
+def test_a_host_without_lttng_hears_which_part_is_missing() -> None:
+    lttng = load(shipped("collectors") / "lttng")
+    tools = {"lttng": None, "lttng-sessiond": None}
+    assert missing(lttng, {"tools": tools, "lttng": True}) == ["command lttng", "command lttng-sessiond"]
+    found = {name: {"path": f"/usr/bin/{name}", "version": "2.13"} for name in tools}
+    assert missing(lttng, {"tools": found, "lttng": False}) == ["lttng (its kernel modules)"]
+
+
+def test_an_unknown_way_to_follow_call_stacks_is_refused() -> None:
+    with pytest.raises(UsageError, match="perf-record: record"):
+        render(load(shipped("collectors") / "perf-record"), options={"call_graph": "lbr"}, context=CONTEXT)
+
+
 SHIPPED = load_all([shipped("collectors")])
 PAGE = Path(__file__).parents[2] / "docs" / "collectors.md"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import polars as pl
 import pytest
 
 from swarmscope.compare import Comparison, Side, compare, compare_sides
@@ -54,6 +55,15 @@ def test_the_wires_own_bridge_is_in_no_arm(answer: Comparison) -> None:
 def test_frames_of_an_interrupted_task_never_count(answer: Comparison) -> None:
     seen = {f.symbol for f in answer.functions}
     assert not seen & {"do_user_addr_fault", "exc_page_fault", "irq_exit_rcu", "do_softirq", "__traceiter_x"}
+
+
+def test_frames_of_the_program_that_sent_are_no_kernel_functions(made: Synthetic, answer: Comparison) -> None:
+    frames, stacks = made.tables["frames"], made.tables["stacks"]
+    program = {"frame": frames.height, "symbol": "main", "module": "[user]", "raw": "main"}
+    deeper = stacks.with_columns(pl.concat_list(pl.lit(frames.height, pl.Int32), "frames").alias("frames"))
+    more = {"frames": pl.concat([frames, pl.DataFrame([program], schema=frames.schema)]), "stacks": deeper}
+    found = compare(made.run, {**made.tables, **more}, made.kallsyms, facts=made.facts)
+    assert (found.functions, found.stacks) == (answer.functions, answer.stacks)
 
 
 def test_a_packet_of_somebody_else_is_left_out(answer: Comparison) -> None:

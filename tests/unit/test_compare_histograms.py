@@ -10,7 +10,7 @@ import pytest
 
 from swarmscope.compare import Comparison, compare
 from swarmscope.compare.histograms import quantile
-from swarmscope.compare.result import Bucket, KernelTimes
+from swarmscope.compare.kernel_counted import Bucket, KernelTimes
 from tests.unit.synthetic_path import CONSUME, GRO, NETNS, QUEUE, RECEIVE, RX, START, WIRE
 from tests.unit.synthetic_run import Synthetic, make
 

@@ -66,6 +66,9 @@ SUBJECT = pl.when(pl.col("arm") == "subject")
 NIC = {"dev": "eth0", "mtu": 9000, "offloads": {"tso": False}}
 
 
+LATE = {"skew_ns": 4_000_000, "err_ns": 0, "took_ns": 9, "cause": "the agent on n2 woke 3.90 ms late"}
+
+
 @pytest.mark.parametrize(
     ("change", "level", "says"),
     [
@@ -78,7 +81,8 @@ NIC = {"dev": "eth0", "mtu": 9000, "offloads": {"tso": False}}
         (in_run(missing=["n2"]), "not comparable", "n2: its data is missing"),
         (in_run(missing=["n9"]), "comparable with care", "n9: its data is missing"),
         (in_run(state="interrupted"), "comparable with care", "is interrupted"),
-        (in_run(window={"skew_ns": 4_000_000}), "comparable with care", "opened 4.0 ms apart"),
+        (in_run(window={"opened": LATE}), "comparable with care", "opened 4.0 ms apart: the agent on n2"),
+        (in_run(window={"closed": LATE}), "comparable with care", "closed 4.0 ms apart"),
         (in_facts("n2", kernel="6.1.0-13-amd64"), "comparable with care", "kernels differ"),
         (in_facts("n2", nics=[NIC]), "comparable with care", "MTU of eth0 differ"),
         (in_facts("n2", nics=[{**NIC, "mtu": 1500}]), "comparable with care", "offloads of eth0 differ"),

@@ -42,6 +42,7 @@ def facts(host: Host, **changed: Any) -> dict[str, Any]:
         "tracers": ["function", "function_graph", "nop"],
         "tracepoints": ["net:net_dev_queue", "net:netif_receive_skb", "skb:consume_skb", "task:task_rename"],
         "kprobes": True,
+        "lttng": True,
         "instances": True,
         "btf": True,
         "kallsyms": True,
@@ -157,7 +158,7 @@ def test_what_was_observed_of_a_host_is_judged(
         ),
         ({"btf": False}, "collector skb-path", "warn", False, "left out, it needs: btf"),
         ({"instances": False}, "collector ftrace-events", "warn", False, "instances"),
-        ({"tracepoints": []}, "collectors", "fail", True, "none of the collectors"),
+        ({"tracepoints": [], "lttng": False}, "collectors", "fail", True, "none of the collectors"),
         (
             {"nics": [{"dev": "lo", "addresses": ["127.0.0.1/8"]}]},
             "data address",

@@ -1,4 +1,4 @@
-"""The fastest probe bounds the clock offset whatever the queues did, and the skew follows from it."""
+"""The fastest probe bounds the clock offset whatever the queues did."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmscope.capture.record import skew
-from swarmscope.cluster.interval import Interval, fastest
+from swarmscope.cluster.interval import fastest
 
 
 def exchanges(theta: int, seed: int, count: int = 50) -> list[tuple[int, int, int, int]]:
@@ -46,14 +45,3 @@ def test_drift_within_a_burst_does_no_harm() -> None:
 def test_no_answers_give_no_interval() -> None:
     with pytest.raises(ValueError, match="no probe"):
         fastest([])
-
-
-def test_skew_is_the_spread_on_the_reference_clock() -> None:
-    moved = {"n1": {"before": 1_000, "after": 1_010}, "n2": {"before": 501_700, "after": 501_900}}
-    offsets = {"n1": Interval(0, 0), "n2": Interval(499_900, 500_100)}
-    assert skew(900, moved, offsets) == {"skew_ns": 700, "late_ns": 800, "skew_err_ns": 100}
-
-
-def test_skew_ignores_hosts_without_a_clock_estimate() -> None:
-    moved = {"n1": {"before": 1_000, "after": 1_010}, "n2": {"before": 9, "after": 10}}
-    assert skew(1_000, moved, {"n1": Interval(0, 0)})["skew_ns"] == 0

@@ -156,6 +156,10 @@ def gone(pids: list[int], *, patience_s: float = 8.0) -> bool:
 def launched(wire: Wire, folder: Path) -> list[int]:
     pids = wire.launch([(n, folder / n, IDLE) for n in ("n1", "n2")], nics=1)
     assert all(start_ticks(pid) for pid in pids.values())
+    for pid in pids.values():
+        # setpriv becomes the program once it has asked the kernel to end it with the switch
+        while Path(f"/proc/{pid}/comm").read_text().strip() == "setpriv":
+            time.sleep(0.01)
     return [*pids.values()]
 
 

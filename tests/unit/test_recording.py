@@ -50,7 +50,7 @@ FLOW = {
 }
 
 
-def plan(*names: str, facts: dict[str, Any] | None = None, **options: Any) -> Any:
+def plan(*names: str, facts: dict[str, Any] | None = None, patience: int = 1, **options: Any) -> Any:
     return plan_recorders(
         [CollectorChoice(name, options) for name in names],
         load_all(),
@@ -59,6 +59,7 @@ def plan(*names: str, facts: dict[str, Any] | None = None, **options: Any) -> An
         kernels={"k1": {"recorder": "n1", "hosts": ["n1", "n2"]}, "k2": {"recorder": "n3", "hosts": ["n3"]}},
         flow=FLOW,
         deadline_s=60,
+        patience=patience,
     )
 
 
@@ -114,3 +115,14 @@ def test_round_trips_are_medians_of_the_trials_medians() -> None:
     traffic = {"0": [(1, 10_000), (2, 12_000), (3, 90_000)], "1": [(1, 20_000)], "2": [(1, 14_000)]}
     traffic |= {"3": [(1, 30_000)], "4": []}
     assert round_trips(trials, traffic) == {"baseline": {"ping 56 B": {"plain_us": 14.0, "traced_us": 30.0}}}
+
+
+def test_recorders_on_emulated_machines_may_take_longer() -> None:
+    tracing = {**FACTS, "tracers": ["function_graph"]}
+    facts = {"n1": tracing, "n3": {**tracing, "instances": False}}
+    [usual] = plan("function-graph", preset="path", facts=facts).recorders
+    [slow] = plan("function-graph", preset="path", facts=facts, patience=5).recorders
+    for key in ("stop_grace_s", "after_timeout_s"):
+        assert slow.request[key] == 5 * usual.request[key]
+    for key in ("ready", "rehearsal"):
+        assert slow.request[key]["timeout_s"] == 5 * usual.request[key]["timeout_s"]

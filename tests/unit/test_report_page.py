@@ -198,3 +198,17 @@ def test_facts_of_an_engine_and_of_mitigations_are_short() -> None:
     assert "spectre_v1: barriers" in text and "mds" not in text
     assert "ping_group_range 1 0" in text
     assert "26.1.5, API 1.45, Debian 13" in text, "the other host's facts, in the facts' own names"
+
+
+def test_times_in_functions_are_said_to_be_traced_and_what_could_not_be_timed_is_named() -> None:
+    made = make()
+    row = {"kernel": "boot-a", "collector": "bpftrace-latency", "arm": "subject", "per": "packet"}
+    row |= {"from_event": "kprobe:vxlan_xmit", "to_event": "kretprobe:vxlan_xmit", "sum": 900_000}
+    found = pl.DataFrame([row | {"low": 4096, "high": 8192, "count": 100}])
+    made.tables["histograms"] = pl.concat([made.tables["histograms"], found], how="diagonal_relaxed")
+    made.run["notes"] = ["n1: bpftrace-latency: <b>: not in this kernel: not timed"]
+    html = page.render(made.run, compare(made.run, made.tables, made.kallsyms), made.tables, made.facts)
+    section = html.split('id="function-times"')[1].split("<h2")[0]
+    assert "Time in functions (traced)" in section and "vxlan_xmit" in section
+    assert "9.00 us" in section and "4.10 to 8.19 us" in section
+    assert "n1: bpftrace-latency: &lt;b&gt;: not in this kernel: not timed" in section

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from swarmscope.compare import compare
 from swarmscope.report import terminal, wording
+from tests.unit.synthetic_clocks import SECOND, START, Clock, Pair
 from tests.unit.synthetic_run import Synthetic, make
 
 
@@ -211,3 +212,43 @@ def test_a_mean_count_is_an_integer_within_a_fiftieth_and_never_a_false_zero(mea
 )
 def test_a_share_is_never_rounded_to_all_or_nothing(value: float, words: str) -> None:
     assert wording.share(value) == words
+
+
+def test_times_in_functions_stand_with_their_count_mean_and_buckets_and_what_could_not_be_timed() -> None:
+    made = make()
+    ends = {"from_event": "kprobe:vxlan_xmit", "to_event": "kretprobe:vxlan_xmit", "per": "packet"}
+    one = {"kernel": "boot-a", "collector": "bpftrace-latency", "arm": "subject", "sum": 900_000, **ends}
+    found = pl.DataFrame([one | {"low": 4096, "high": 8192, "count": 100}])
+    made.tables["histograms"] = pl.concat([made.tables["histograms"], found], how="diagonal_relaxed")
+    made.run["notes"] = ["n1: bpftrace-latency: nope: not in this kernel: not timed"]
+    text = printed(made)
+    shown = row(text, "time in functions")
+    assert "traced trials calls mean p50 p90 p99 vxlan_xmit per packet" in shown
+    assert "overlay 100 9.00 us 4.10-8.19 us 4.10-8.19 us 4.10-8.19 us " in shown
+    assert shown.endswith("n1: bpftrace-latency: nope: not in this kernel: not timed")
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_without_functions_to_time_nothing_is_said_of_them(made: Synthetic) -> None:
+    assert "time in functions" not in printed(made)
+
+
+def test_the_skew_its_cause_and_what_the_clocks_did_are_on_it() -> None:
+    stepped = make()
+    host = Clock(steps=[(START + 4 * SECOND, 2 * SECOND)], steering=[(START + 13 * SECOND, 300e-6)])
+    record, reference = Pair(Clock(), host).records([0, 3, 6, 9, 12, 15])
+    stepped.run["clocks"] = {"reference": "n1", "hosts": {"n1": reference, "n2": record}}
+    text = printed(stepped)
+    assert row(text, "in sync") == (
+        "in sync opened within 41.0 us ± 8.40 us closed within 55.0 us ± 8.40 us"
+        " perf-record on n1 took 2.10 ms to answer"
+    )
+    steered = "n2: monotonic clock steered by +300.000 ppm between 12.0 s and 15.0 s"
+    wall = "n2: wall clock stepped by +2.000 s between 3.0 s and 6.0 s"
+    assert row(text, "clocks  ") == f"clocks {wall} {steered}"
+    assert f"  - {steered} (stages)" in text, "what widens the bound is a reason"
+    assert "- n2: wall clock" not in text, "what does not, is none"
+
+
+def test_of_clocks_that_did_nothing_nothing_is_said(made: Synthetic) -> None:
+    assert "clocks  " not in printed(made)

@@ -156,7 +156,7 @@ def test_between_two_hops_of_one_life_a_slow_machine_may_take_longer() -> None:
 
 
 def test_an_event_of_a_device_no_hop_knows_keeps_its_packet_but_gets_no_namespace() -> None:
-    found = attribute.attribute(events((135, RX, "other0")), PATH)
+    found = attribute.attribute(events((135, ENTRY, "other0")), PATH)
     assert joined(found) == [(None, "a")] and found.item(0, "host") == ""
 
 
@@ -213,3 +213,26 @@ def test_an_event_is_of_the_trial_that_holds_it_and_of_none_outside() -> None:
     found = attribute.assign_trials(frame, trials)
     assert found["trial"].to_list() == [1, 0, None, 0, None, None]
     assert found["arm"].to_list() == ["subject", "baseline", "", "baseline", "", ""]
+
+
+def test_a_packet_that_was_not_followed_takes_nothing_from_one_that_was() -> None:
+    # "a" ends unseen (TCP frees without an event) and its address goes to a packet without hops, then to "b"
+    path = hops((100, QUEUE, "eth0", 1, "a"), (110, START, "eth0", 1, "a"), (120, RECEIVE, "eth1", 2, "a"))
+    path = pl.concat([path, hops((175, QUEUE, "eth0", 1, "b"))])
+    mine = (
+        (100, QUEUE, "eth0"),
+        (110, START, "eth0"),
+        (115, XMIT, "eth0"),
+        (120, RECEIVE, "eth1"),
+        (125, COPY, None),
+    )
+    strangers = ((140, QUEUE, "eth0"), (145, START, "eth0"), (150, XMIT, "eth0"), (155, ENTRY, "eth1"))
+    rest = ((160, RECEIVE, "eth1"), (165, COPY, None))
+    found = attribute.attribute(events(*mine, *strangers, *rest, (175, QUEUE, "eth0")), path)
+    assert [key for _, key in joined(found)] == ["a"] * 5 + [None] * 6 + ["b"]
+
+
+def test_one_hop_is_one_event_the_nearest() -> None:
+    path = hops((100, QUEUE, "eth0", 1, "a"))
+    found = attribute.attribute(events((97, QUEUE, "eth0"), (130, QUEUE, "eth0")), path)
+    assert joined(found) == [(1, "a"), (None, None)]

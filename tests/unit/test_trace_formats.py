@@ -54,6 +54,36 @@ def test_a_real_recording_decodes_to_what_text_search_finds(path: Path) -> None:
         pairs = decoded["histograms"].select(decoded["histograms"].columns[3:9]).unique()
         assert pairs.height == expected["pairs"]
         assert decoded["histograms"]["count"].sum() == expected["count"]
+    for name, (count, total) in expected.get("calls", {}).items():
+        start, end, arm = name.split(" ")
+        where = {"from_event": start, "to_event": end, "arm": arm}
+        rows = decoded["histograms"].filter(**where)
+        assert (rows["count"].sum(), rows["sum"].unique().to_list()) == (count, [total]), name
+
+
+def test_a_function_that_never_ran_is_a_row_that_counts_nothing() -> None:
+    said = b'{"type": "printf", "data": "swarmscope timed 7 kprobe:a kretprobe:a packet\\n"}\n'
+    rows = text("bpftrace-json-histograms", said)["histograms"]
+    assert rows.select("from_event", "to_event", "arm", "count", "sum", "per").rows() == [
+        ("kprobe:a", "kretprobe:a", "", 0, 0, "packet")
+    ]
+
+
+def test_a_sum_of_other_calls_than_the_histograms_is_no_sum() -> None:
+    data = (
+        b'{"type": "printf", "data": "swarmscope timed 7 kprobe:a kretprobe:a packet\\n"}\n'
+        b'{"type": "stats", "data": {"@called": {"7,1": {"count": 3, "average": 2, "total": 6}}}}\n'
+        b'{"type": "hist", "data": {"@calls": {"7,1": [{"min": 2, "max": 3, "count": 2}]}}}\n'
+    )
+    decoded = text("bpftrace-json-histograms", data)
+    assert decoded["histograms"].select("arm", "count", "sum").rows() == [("subject", 2, None)]
+    assert losses(decoded) == [["damaged", 1]]
+
+
+def test_a_histogram_of_a_function_nobody_named_is_damage() -> None:
+    data = b'{"type": "hist", "data": {"@calls": {"7,1": [{"min": 2, "max": 3, "count": 2}]}}}\n'
+    decoded = text("bpftrace-json-histograms", data)
+    assert decoded["histograms"].is_empty() and losses(decoded) == [["damaged", 1]]
 
 
 def test_a_comm_with_blanks_colons_and_brackets_is_one_comm() -> None:
@@ -76,6 +106,19 @@ def test_stacks_run_from_the_outermost_caller_to_the_tracepoint() -> None:
     assert stack[:3] == ["[unknown]", "__libc_sendto", "entry_SYSCALL_64_after_hwframe"]
     assert stack[-1] == "__traceiter_net_dev_queue"
     assert decoded["frames"]["module"][decoded["stacks"].item(0, "frames")[1]] == "[user]"
+
+
+def test_what_lies_beyond_a_frame_of_the_program_is_no_kernel_frame_whatever_its_address() -> None:
+    head = b"ping 1/1 [000] 7.000000001: net:netif_rx: dev=e0 skbaddr=0xffff888000000001 len=9\n"
+    frames = (
+        b"\tffffffff81eb9559 netif_rx\n\t    7f5c1e1b2a3c __libc_sendto\n\tfffffffffffffffe [unknown]\n\n"
+    )
+    found = text("perf-script", head + frames)["frames"]
+    assert dict(found.select("symbol", "module").iter_rows()) == {
+        "netif_rx": "",
+        "__libc_sendto": "[user]",
+        "[unknown]": "[user]",
+    }
 
 
 def test_ftrace_stack_traces_belong_to_the_event_before_them() -> None:

@@ -9,7 +9,15 @@ from collections.abc import Callable, Mapping
 from typing import BinaryIO, TypeAlias
 
 from swarmscope.errors import TraceFileError
-from swarmscope.trace.formats import bpftrace_json, ftrace_text, losses, perf_script, perf_stat
+from swarmscope.trace.formats import (
+    bpftrace_histograms,
+    bpftrace_json,
+    bpftrace_stacks,
+    ftrace_text,
+    losses,
+    perf_script,
+    perf_stat,
+)
 from swarmscope.trace.formats.base import Decoded, Source
 
 __all__ = ["FORMATS", "Decoded", "Decoder", "Source", "decode"]
@@ -21,7 +29,8 @@ FORMATS: Mapping[str, Decoder] = {
     "perf-stat-csv": perf_stat.decode,
     "ftrace-text": ftrace_text.decode,
     "bpftrace-json-hops": bpftrace_json.decode_hops,
-    "bpftrace-json-histograms": bpftrace_json.decode_histograms,
+    "bpftrace-json-histograms": bpftrace_histograms.decode,
+    "bpftrace-json-stacks": bpftrace_stacks.decode,
     "losses-json": losses.decode,
 }
 """Name, as in a collector's ``outputs``, to decoder."""

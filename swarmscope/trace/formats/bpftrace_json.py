@@ -1,4 +1,4 @@
-"""Maps printed once at the end by ``bpftrace -f json``: hops of packets, and histograms between tracepoints.
+"""Maps printed once at the end by ``bpftrace -f json``: what their decoders share, and hops of packets.
 
 Hops (the map ``@hop``; 64-bit values may be printed signed)::
 
@@ -7,10 +7,7 @@ Hops (the map ``@hop``; 64-bit values may be printed signed)::
     {"type": "map", "data": {"@seen": 240}}
 
 ``@seen`` less the entries is what did not fit the map (loss ``map_full``). The words are native loads,
-so the host's byte order gives the header's bytes back. Histograms (the map ``@ns``)::
-
-    {"type": "hist", "data": {"@ns": {"<from event>,<netns>,<ifindex>,<to event>,<netns>,<ifindex>,<arm>":
-        [{"min": 2048, "max": 4095, "count": 1}, ...]}}}
+so the host's byte order gives the header's bytes back.
 
 Read by scanning for whole entries, so a cut or damaged file costs the entries hit and no others. Other lines
 (``printf``; ``helper_error`` of bpftrace 0.23, one for each write that did not fit) are passed over.
@@ -37,7 +34,6 @@ EVENT_CODES = {
     6: "skb:consume_skb",
     7: "skb:kfree_skb",
 }
-ARM_CODES = {0: "baseline", 1: "subject"}
 WORDS = packet_key.HEADER_BYTES // 8
 _U64 = (1 << 64) - 1
 _INT31 = 1 << 31
@@ -45,13 +41,6 @@ _INT = rb"(-?\d{1,20})"
 _HOP = re.compile(
     rb'"(\d{1,18}),(\d{1,5}),' + _INT + rb'": ?\[(\d{1,3}), ?(\d{1,18}), ?(\d{1,9}), ?(\d{1,9}), ?\d{1,9}, ?'
     rb"((?:-?\d{1,20}, ?){" + str(WORDS).encode() + rb'})"((?:[^"\\\n]|\\.){0,64})"\]'
-)
-_HISTOGRAM = re.compile(
-    rb'"(\d{1,3}),(\d{1,18}),(\d{1,9}),(\d{1,3}),(\d{1,18}),(\d{1,9}),(\d)": ?'
-    rb"\[((?:\{[^{}\[\]]*\}(?:, ?)?)*)\]"
-)
-_BUCKET = re.compile(
-    rb'\{(?:"min": ?(-?\d{1,19})(?:, ?)?)?(?:"max": ?(-?\d{1,19})(?:, ?)?)?"count": ?(\d{1,18})\}(?:, ?)?'
 )
 _SEEN = re.compile(rb'\{"type": ?"map", ?"data": ?\{"@seen": ?(\d{1,18})\}\}\n')
 _DELIMITER = re.compile(rb", ?$")
@@ -61,7 +50,7 @@ _AFTER_LAST = re.compile(rb"\}\}\}(?:\n|$)")
 
 def decode_hops(file: BinaryIO, source: Source) -> Decoded:
     """``hops`` of one kernel with the packet's key; roles come later. ``TraceFileError`` otherwise."""
-    log, data = _open(file, source)
+    log, data = opened(file, source)
     rows: list[tuple[Any, ...]] = []
     layout = struct.Struct(("<" if source.byteorder == "little" else ">") + f"{WORDS}Q")
     matches = list(_HOP.finditer(data))
@@ -88,7 +77,7 @@ def decode_hops(file: BinaryIO, source: Source) -> Decoded:
                 packet.key,
             )
         )
-    _gaps(data, b"@hop", [match.span() for match in matches], log)
+    gaps(data, b"@hop", [match.span() for match in matches], log)
     if seen := _SEEN.search(data):
         log.add("map_full", max(int(seen.group(1)) - len(matches), 0))
     columns = ("ts", "cpu", "event", "netns", "ifindex", "dev", "vni", "skb", "len", "outer", "key")
@@ -102,47 +91,7 @@ def decode_hops(file: BinaryIO, source: Source) -> Decoded:
     return Decoded({"hops": schema.conform("hops", hops), "losses": log.frame()})
 
 
-def decode_histograms(file: BinaryIO, source: Source) -> Decoded:
-    """``histograms`` of one kernel; ``TraceFileError`` where not of the format."""
-    log, data = _open(file, source)
-    rows: list[tuple[Any, ...]] = []
-    spans = []
-    for match in _HISTOGRAM.finditer(data):
-        spans.append(match.span())
-        *ends, buckets = match.groups()
-        code, netns, ifindex, to_code, to_netns, to_ifindex, arm = map(int, ends)
-        names = EVENT_CODES.get(code), EVENT_CODES.get(to_code), ARM_CODES.get(arm)
-        found = list(_BUCKET.finditer(buckets))
-        if None in names or sum(len(bucket.group()) for bucket in found) != len(buckets):
-            log.damage(match.start(), "not a histogram between two known tracepoints")
-            continue
-        for bucket in found:
-            low, high, count = bucket.groups()
-            if int(count):
-                rows.append(
-                    (
-                        names[2],
-                        names[0],
-                        netns,
-                        ifindex,
-                        names[1],
-                        to_netns,
-                        to_ifindex,
-                        -(1 << 62) if low is None else max(int(low), -(1 << 62)),
-                        1 << 62 if high is None else min(int(high) + 1, 1 << 62),
-                        int(count),
-                    )
-                )
-    _gaps(data, b"@ns", spans, log)
-    columns = [name for name in schema.HISTOGRAMS if name not in ("kernel", "collector")]
-    frame = pl.DataFrame(rows, schema={name: schema.HISTOGRAMS[name] for name in columns}, orient="row")
-    histograms = frame.with_columns(
-        pl.lit(source.kernel).alias("kernel"), pl.lit(source.collector).alias("collector")
-    )
-    return Decoded({"histograms": schema.conform("histograms", histograms), "losses": log.frame()})
-
-
-def _open(file: BinaryIO, source: Source) -> tuple[LossLog, bytes]:
+def opened(file: BinaryIO, source: Source) -> tuple[LossLog, bytes]:
     log = LossLog(source)
     data = read_all(file, log)
     if not data:
@@ -156,7 +105,7 @@ def _open(file: BinaryIO, source: Source) -> tuple[LossLog, bytes]:
     return log, data
 
 
-def _gaps(data: bytes, name: bytes, spans: list[tuple[int, int]], log: LossLog) -> None:
+def gaps(data: bytes, name: bytes, spans: list[tuple[int, int]], log: LossLog) -> None:
     """Note every stretch between whole entries that is not just the comma between two of them.
 
     An empty map is printed as ``{}`` or not at all, so no entries without the map's name are no damage.

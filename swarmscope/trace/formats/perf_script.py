@@ -158,6 +158,7 @@ class _Reader:
         key = b"\n".join(lines)
         if key not in self.known:
             frames = []
+            user = False
             at = end - len(key) - 1
             for line in lines:
                 match = _FRAME.match(line)
@@ -165,7 +166,8 @@ class _Reader:
                     self.log.damage(at, f"not a stack frame: {line[:40].decode('utf-8', 'replace')!r}")
                     return None
                 address, raw = match.groups()
-                user = len(address) < 16 or address[0] < ord("8")
+                # What called a program's frame is the program: unwinding may end at an address that is none.
+                user = user or len(address) < 16 or address[0] < ord("8")
                 at += len(line) + 1
                 frames.append(self.stacks.frame(raw.decode("utf-8", "replace"), user=user))
             self.known[key] = self.stacks.stack(tuple(reversed(frames)))

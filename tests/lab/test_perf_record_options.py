@@ -1,0 +1,92 @@
+"""What perf-record adds on request, on this machine's kernel: frames of the program (dwarf), perf.data."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+from agent_recording import SENT, Pair, Recording, pair_of_namespaces
+from driving_agent import AgentProcess, marked, until
+
+from swarmscope.trace import formats
+
+STACK = list[tuple[str, bool]]
+"""Symbols from the outermost on, each with whether it is outside the kernel."""
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[Pair]:
+    yield from pair_of_namespaces("perf")
+
+
+@pytest.fixture
+def recording(start: Callable[..., AgentProcess], pair: Pair, tmp_path: Path) -> Iterator[Recording]:
+    made = Recording(start(), pair, tmp_path)
+    made.ping(2)  # neighbours are known from here on
+    yield made
+    made.agent.end()
+    assert until(lambda: not marked(made.run))
+
+
+def sent_by_ping(recording: Recording) -> list[STACK]:
+    """The stacks of the echo requests that ping handed to the device."""
+    data = (recording.folder / "perf-record" / "perf.script.txt").read_bytes()
+    decoded = formats.decode("perf-script", io.BytesIO(data), formats.Source("t", kernel="k"))
+    assert decoded["losses"].is_empty(), decoded["losses"]
+    frames = {row[0]: (row[1], row[2] == "[user]") for row in decoded["frames"].iter_rows()}
+    stacks = dict(decoded["stacks"].iter_rows())
+    wanted = (pl.col("event") == "net:net_dev_queue") & (pl.col("dev") == "a0") & (pl.col("comm") == "ping")
+    return [[frames[f] for f in stacks[number]] for number in decoded["events"].filter(wanted)["stack"]]
+
+
+def record_pings(recording: Recording, **options: object) -> list[STACK]:
+    recording.arm("perf-record", perf_record=options)
+    recording.gate("open")
+    recording.ping()
+    recording.gate("close")
+    recording.stop()
+    assert set(recording.losses("perf-record").values()) == {0}
+    return sent_by_ping(recording)
+
+
+def test_dwarf_shows_the_programs_own_frames_outside_the_kernels_which_stay_as_they_are(
+    recording: Recording, pair: Pair, tmp_path: Path
+) -> None:
+    by_dwarf = record_pings(recording, call_graph="dwarf")
+    assert len(by_dwarf) == SENT
+    for stack in by_dwarf:
+        sides = [user for _, user in stack]
+        assert sides == sorted(sides, reverse=True), stack  # the program's first, then the kernel's
+        assert "sendto" in " ".join(name for name, user in stack if user), stack
+    recording.agent("unlock", run=recording.run)
+    other = Recording(recording.agent, pair, tmp_path)
+    by_pointers = record_pings(other)
+    assert not any(user for stack in by_pointers for _, user in stack)
+    # The most common one: whether the neighbour is to be confirmed shows in single ones.
+    kernels = [
+        Counter(tuple(f for f in stack if not f[1]) for stack in run) for run in (by_dwarf, by_pointers)
+    ]
+    assert kernels[0].most_common(1)[0][0] == kernels[1].most_common(1)[0][0]
+
+
+def test_perf_data_is_kept_when_asked_for_and_perf_script_reads_it(recording: Recording) -> None:
+    record_pings(recording, keep_data=True)
+    path = recording.folder / "perf-record" / "perf.data"
+    text = subprocess.run(["perf", "script", "-i", path], capture_output=True, text=True, check=True).stdout
+    assert text.count("net:net_dev_queue: dev=a0 ") >= SENT
+    packed = recording.agent("pack", run=recording.run)["files"]
+    assert "perf-record/perf.data" in {entry["path"].rpartition(".")[0] for entry in packed}
+
+
+def test_without_asking_there_is_no_perf_data_and_nothing_is_missed(recording: Recording) -> None:
+    record_pings(recording)
+    assert not (recording.folder / "perf-record" / "perf.data").exists()
+    packed = {
+        entry["path"].rpartition(".")[0] for entry in recording.agent("pack", run=recording.run)["files"]
+    }
+    assert packed == {"perf-record/perf.script.txt", "perf-record/losses.json"}

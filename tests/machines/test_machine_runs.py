@@ -1,0 +1,251 @@
+"""Runs on machines with a kernel each: every collector at once, nothing left changed, and the bad days.
+
+The tests of this file share one swarm and build on one another.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from host_state import difference, state
+from running_verbs import Workplace, wait_for
+
+from swarmscope.collectors import load_all
+from swarmscope.formats import FORMATS
+from swarmscope.places import shipped
+
+if TYPE_CHECKING:
+    from conftest import Machines
+
+EVERYTHING = """\
+summary: every collector at once, with a little traffic
+baseline: host
+subject: overlay
+network: {name: swarmscope-overlay, subnet: 10.88.0.0/24}
+traffic:
+  - {kind: ping, count: 20, size: 56, interval_ms: 20, traced_count: 10}
+trials: {plain: 3, traced: 2}
+collectors:
+  - perf-stat
+  - perf-record: {keep_data: true}
+  - ftrace-events
+  - bpftrace-latency: {functions: "vxlan_xmit br_forward veth_xmit"}
+  - skb-path
+  - function-graph
+  - trace-cmd
+  - perf-trace
+  - lttng
+deadline_s: 240
+"""
+DEADLINE_S = 75
+SHORT = """\
+summary: a run short enough to be broken off
+baseline: host
+subject: overlay
+network: {name: swarmscope-overlay, subnet: 10.88.0.0/24}
+traffic:
+  - {kind: ping, count: 10, size: 56, interval_ms: 20, traced_count: 40}
+trials: {plain: 1, traced: 2}
+collectors: [perf-record, ftrace-events, skb-path, function-graph, lttng]
+deadline_s: 75
+"""
+ADDED = ("vxlan_xmit", "br_forward", "veth_xmit")
+
+
+class Ground(Workplace):
+    """The working directory of the lab."""
+
+    def playbook(self, name: str, text: str) -> str:
+        path = self.path / f"{name}.yml"
+        path.write_text(text)
+        return str(path)
+
+
+@pytest.fixture(scope="module")
+def swarm(machines: Machines) -> Iterator[Ground]:
+    ground = Ground(machines.root, patience_s=600)
+    ground.run("swarm-up")
+    yield ground
+    ground.run("swarm-down")
+
+
+@pytest.fixture(scope="module")
+def before(machines: Machines, swarm: Ground) -> dict[str, list[str]]:
+    """The machines as they are after a first run, which loaded modules and made folders."""
+    swarm.run("trace", "--playbook", swarm.playbook("short", SHORT))
+    swarm.run("collect")
+    return {host: state(partial(machines.as_root, host)) for host in machines.hosts}
+
+
+@pytest.fixture(scope="module")
+def recorded(before: dict[str, list[str]], swarm: Ground) -> dict[str, Any]:
+    """One run with all collectors on both machines, collected."""
+    swarm.run("trace", "--playbook", swarm.playbook("everything", EVERYTHING))
+    swarm.run("collect")
+    return swarm.last_run()
+
+
+def unchanged(machines: Machines, before: dict[str, list[str]], *, within_s: float = 0) -> None:
+    """Both machines are as they were, at the latest after so many seconds."""
+    deadline = time.monotonic() + within_s
+    for host in machines.hosts:
+        while changed := difference(before[host], state(partial(machines.as_root, host))):
+            assert time.monotonic() < deadline, f"{host} is not as before:\n" + "\n".join(changed)
+            time.sleep(1)
+
+
+def test_the_answer_names_what_the_overlay_adds_and_what_emulation_does_to_times(
+    recorded: dict[str, Any], swarm: Ground
+) -> None:
+    out, _ = swarm.run("report")
+    for function in ADDED:
+        assert function in out
+    if recorded["inventory"]["lab"]["accelerator"] == "tcg":
+        assert "structure and counts are exact, every time is inflated" in " ".join(out.split())
+    for path in ("client", "server"):
+        line = " ".join(out.split(f"the path ({path})")[1].split())[:400]
+        for station in ("container", "veth", "overlay bridge", "vxlan (VNI", "eth1"):
+            assert station in line, f"{station} on the {path}'s path"
+
+
+def test_every_collector_ran_on_both_kernels_and_left_every_artifact(
+    recorded: dict[str, Any], swarm: Ground
+) -> None:
+    assert len(recorded["kernels"]) == 2
+    assert recorded["left_out"] == []
+    shipped_names = set(load_all([shipped("collectors")]))
+    for host in ("n1", "n2"):
+        assert {entry["collector"] for entry in recorded["recorders"][host]} == shipped_names
+        manifest = json.loads((swarm.newest / "raw" / host / "manifest.json").read_text())
+        assert manifest["missing"] == []
+        for entry in recorded["recorders"][host]:
+            folder = swarm.newest / "raw" / host / entry["id"]
+            for output in entry["outputs"]:
+                if FORMATS[output["format"]].unpacked:
+                    kept = folder / output["file"].rstrip("/")
+                    sizes = [path.stat().st_size for path in [kept, *kept.rglob("*")] if path.is_file()]
+                    assert sum(sizes) > 0, kept
+
+
+def read_in_place(machines: Machines, local: Path, command: str) -> str:
+    """The stdout of the tool that owns a format, run where it recorded, on what ``collect`` brought here."""
+    machines.put("n1", local, "/tmp/artifact")
+    try:
+        return machines.as_root("n1", f"set -e -o pipefail; cd /tmp/artifact; {command}")
+    finally:
+        machines.as_root("n1", "rm -rf /tmp/artifact")
+
+
+@pytest.mark.parametrize(
+    ("artifact", "command", "shows"),
+    [
+        ("perf-record/perf.data", "perf script -i perf.data 2>&1", ADDED),
+        ("trace-cmd/trace.dat", "trace-cmd report -i trace.dat 2>&1", ADDED),
+        ("lttng/ctf", "babeltrace2 ctf 2>&1", ("net_dev_queue", "net_if_receive_skb", "procname")),
+        ("function-graph/graph.txt", "cat graph.txt", ADDED),
+        ("perf-trace/perf-trace.txt", "cat perf-trace.txt", ("net:net_dev_queue", "net:netif_receive_skb")),
+    ],
+)
+def test_the_tool_that_owns_a_format_reads_what_was_fetched(
+    recorded: dict[str, Any],
+    swarm: Ground,
+    machines: Machines,
+    artifact: str,
+    command: str,
+    shows: tuple[str, ...],
+) -> None:
+    out = read_in_place(machines, swarm.newest / "raw" / "n1" / artifact, command)
+    for word in shows:
+        assert word in out, f"{artifact} does not show {word}"
+    assert not re.search(r"^(error|fatal|failed)", out, re.IGNORECASE | re.MULTILINE)
+
+
+def test_loss_counters_stand_beside_every_artifact(recorded: dict[str, Any], swarm: Ground) -> None:
+    for host, recorders in recorded["recorders"].items():
+        for entry in recorders:
+            packed = list((swarm.newest / "raw" / host / entry["id"]).glob("losses.json*"))
+            assert packed, f"{host} {entry['id']}"
+
+
+def test_what_cannot_be_decoded_yet_is_kept_and_named(recorded: dict[str, Any], swarm: Ground) -> None:
+    out, err = swarm.run("collect")
+    assert "nothing to fetch" in out
+    for word in ("trace.dat", "ctf", "babeltrace2", "trace-cmd report"):
+        assert word in " ".join(err.split())
+
+
+def test_after_a_run_the_machines_are_as_before(
+    recorded: dict[str, Any], machines: Machines, before: dict[str, list[str]]
+) -> None:
+    unchanged(machines, before)
+
+
+def test_after_a_run_killed_in_the_middle_the_machines_are_as_before(
+    swarm: Ground, machines: Machines, before: dict[str, list[str]]
+) -> None:
+    process = swarm.start("trace", "--playbook", swarm.playbook("short", SHORT))
+    wait_for(process, "traced trials", within_s=240)
+    time.sleep(2)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=30)
+    # The agents pack what they have and end; `sweep` then removes what nobody will fetch any more.
+    deadline = time.monotonic() + 90
+    while any(machines.as_root(host, "pgrep -f 'pyz agent --host' || true") for host in machines.hosts):
+        assert time.monotonic() < deadline, "an agent is still there"
+        time.sleep(1)
+    swarm.run("collect")
+    swarm.run("sweep")
+    unchanged(machines, before, within_s=30)
+
+
+def test_an_agent_killed_in_the_middle_leaves_recorders_that_end_by_themselves(
+    swarm: Ground, machines: Machines, before: dict[str, list[str]]
+) -> None:
+    process = swarm.start("trace", "--playbook", swarm.playbook("short", SHORT))
+    wait_for(process, "traced trials", within_s=240)
+    machines.as_root("n2", "pkill -KILL -f 'pyz agent --host'")
+    process.communicate(timeout=300)
+    assert process.returncode == 4
+    swarm.run("collect")
+    swarm.run("sweep")
+    unchanged(machines, before, within_s=120)
+
+
+RECORDERS_LEFT = """
+grep -lzs '^SWARMSCOPE_RUN=' /proc/[0-9]*/environ || true
+ls /sys/kernel/tracing/instances
+lttng --no-sessiond list 2>/dev/null | grep swarmscope || true
+"""
+
+
+def test_a_host_cut_off_stops_its_tracers_by_itself_and_is_fetched_when_healed(
+    swarm: Ground, machines: Machines, before: dict[str, list[str]]
+) -> None:
+    process = swarm.start("trace", "--playbook", swarm.playbook("short", SHORT))
+    wait_for(process, "traced trials", within_s=240)
+    swarm.run("lab-cut", "n2", "--name", machines.lab.name)
+    try:
+        deadline = time.monotonic() + DEADLINE_S
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 4, err
+        assert swarm.last_run()["missing"] == ["n2"]
+        swarm.run("collect", expect=5)
+        time.sleep(max(0.0, deadline - time.monotonic()))
+    finally:
+        swarm.run("lab-heal", "n2", "--name", machines.lab.name)
+    # Nobody could tell it to stop.
+    assert machines.as_root("n2", RECORDERS_LEFT).split() == []
+    swarm.run("collect")
+    assert swarm.last_run()["missing"] == []
+    manifest = json.loads((swarm.newest / "raw" / "n2" / "manifest.json").read_text())
+    assert any(entry["path"].startswith("ftrace-events/") for entry in manifest["files"])
+    swarm.run("sweep")
+    unchanged(machines, before, within_s=60)

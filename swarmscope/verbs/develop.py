@@ -21,13 +21,17 @@ STEPS = {
     "format": ["ruff", "format", "--check", "."],
     "types": ["mypy"],
     # Mostly waiting: three at a time fit two cores. A file stays together, for it shares a lab.
-    "tests": ["pytest", "-q", "-n", "3", "--dist", "loadfile"],
+    "tests": ["pytest", "-q", "-n", "3", "--dist", "loadfile", "--ignore", "tests/machines"],
+    # One lab for all of them, on all the cores there are: one at a time.
+    "machines": ["pytest", "-q", "tests/machines"],
 }
+USUAL = ("lint", "format", "types", "tests")
+"""The steps without ``--only``: what takes minutes, not a quarter of an hour."""
 
 
-@verb(help={"only": "only this step: lint, format, types or tests", "pattern": "pytest's -k"})
+@verb(help={"only": f"only this step: {', '.join(STEPS)}", "pattern": "pytest's -k"})
 def test(c: Any, only: str = "", pattern: str = "") -> None:
-    """Lint, types, then all tests: unit, ssh, and those that raise a lab."""
+    """Lint, types, then the tests: unit, ssh, and in a lab; `--only machines` for those on machines."""
     del c
     root = Path(__file__).resolve().parents[2]
     if not (root / "tests").is_dir():
@@ -35,10 +39,10 @@ def test(c: Any, only: str = "", pattern: str = "") -> None:
     if only and only not in STEPS:
         raise UsageError(f"--only {only!r}: expected one of {', '.join(STEPS)}")
     for name, command in STEPS.items():
-        if only and name != only:
+        if name not in ([only] if only else USUAL):
             continue
         console.note(f"{name}: {' '.join(command)}")
-        extra = ["-k", pattern] if name == "tests" and pattern else []
+        extra = ["-k", pattern] if name in ("tests", "machines") and pattern else []
         done = subprocess.run([sys.executable, "-m", *command, *extra], cwd=root, check=False)
         if done.returncode:
             raise Exit(code=1)

@@ -14,13 +14,17 @@ from rich.text import Text
 
 from swarmscope import collectors as catalogue
 from swarmscope import console, store
+from swarmscope.bench import kept
+from swarmscope.bench.kept import Kept
 from swarmscope.cluster.route import Route, Setting, resolve
 from swarmscope.collectors import Collector
 from swarmscope.errors import UsageError
 from swarmscope.inventory import IGNORED
 from swarmscope.model import Host, Inventory
-from swarmscope.report.wording import size
+from swarmscope.report.wording import interval, size, times
 from swarmscope.verbs.flags import hosts_for, verb
+
+NOT_MEASURED = "not measured here: invoke bench perturbation"
 
 
 @verb(help={"verbose": "also say where each value came from, and which variables are not used"})
@@ -105,23 +109,54 @@ def collectors(c: Any, name: str = "", json: bool = False) -> None:
     if name and name not in known:
         raise UsageError(f"no collector {name!r}", hint=f"there are: {', '.join(known)}")
     shown = {name: known[name]} if name else known
+    here = kept.load()
     if json:
-        console.emit(shown)
+        console.emit({one.name: {**asdict(one), "here": _ratio(one.name, here)} for one in shown.values()})
     elif name:
-        console.show(_collector_card(known[name]))
+        console.show(_collector_card(known[name], here))
     else:
-        rows = [(one.name, one.cost, ", ".join(one.options), one.summary) for one in shown.values()]
-        console.show(console.table("", ("collector", "cost", "options", "records"), rows))
+        rows = [
+            (one.name, one.cost, _cost_here(one.name, here), ", ".join(one.options), one.summary)
+            for one in shown.values()
+        ]
+        console.show(console.table("", ("collector", "cost", "cost here", "options", "records"), rows))
+        console.note(_where_measured(here))
         console.note("one in full: invoke collectors --name perf-record")
 
 
-def _collector_card(collector: Collector) -> RenderableType:
+def _ratio(name: str, here: Kept | None) -> Mapping[str, Any] | None:
+    return asdict(here.overall[name]) if here and name in here.overall else None
+
+
+def _cost_here(name: str, here: Kept | None) -> str:
+    """How many times the bare round trip one takes while it records, as measured on this machine."""
+    return times(here.overall[name]) if here and name in here.overall else "not measured"
+
+
+def cost_in_full(name: str, here: Kept | None) -> str:
+    """The same with its interval; or why there is no number."""
+    if here and name in here.overall:
+        return f"{times(here.overall[name])} {interval(here.overall[name])} of the bare round trip"
+    if here and name in here.left_out:
+        return f"not measured: {here.left_out[name]}"
+    return NOT_MEASURED
+
+
+def _where_measured(here: Kept | None) -> str:
+    if here is None:
+        return f"cost here: {NOT_MEASURED}"
+    lab = f"a lab of {here.lab}" if here.lab else "hosts of your own"
+    return f"cost here: round trips while it records over bare ones, {lab}, kernel {here.kernel}, {here.date}"
+
+
+def _collector_card(collector: Collector, here: Kept | None) -> RenderableType:
     needs = collector.needs
     head = console.columns(
         {
             "collector": collector.name,
             "records": collector.summary,
             "cost": collector.cost,
+            "cost here": cost_in_full(collector.name, here),
             "runs": "once for each kernel" if collector.scope == "kernel" else "on every host",
             "needs": ", ".join([*needs.commands, *needs.tracepoints, *needs.features]),
             "outputs": ", ".join(output["file"] for output in collector.outputs),

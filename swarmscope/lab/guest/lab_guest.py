@@ -40,6 +40,7 @@ RUN = Path("/run/swarmscope-lab")
 GATE = RUN / "named"
 KEPT = Path("/var/lib/swarmscope-lab/identity.json")
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
+CARDS_S = 60
 DOCKER = ("docker.service", "docker.socket", "containerd.service")
 DOCKER_FOLDERS = ("/var/lib/docker", "/var/lib/containerd")
 RNDADDENTROPY, RNDRESEEDCRNG = 0x40085203, 0x5207
@@ -188,6 +189,7 @@ def replace_boot_id(boot_id: str) -> None:
 
 
 def set_links(nics: list[Message]) -> None:
+    wait_for_cards([nic["name"] for nic in nics])
     lines = ["link set lo up"]
     for nic in nics:
         name = nic["name"]
@@ -200,6 +202,16 @@ def set_links(nics: list[Message]) -> None:
     subprocess.run(
         ["ip", "-batch", "-"], input="\n".join(lines) + "\n", text=True, check=True, env=environment()
     )
+
+
+def wait_for_cards(names: list[str]) -> None:
+    """Until udev has loaded their driver: a machine that boots may be asked before that."""
+    deadline = time.monotonic() + CARDS_S
+    while not all(Path("/sys/class/net", name).exists() for name in names):
+        if time.monotonic() > deadline:
+            found = " ".join(sorted(path.name for path in Path("/sys/class/net").iterdir()))
+            raise OSError(f"no network card {' or '.join(names)} within {CARDS_S} s; there is {found}")
+        time.sleep(0.05)
 
 
 def warm(commands: list[str]) -> None:

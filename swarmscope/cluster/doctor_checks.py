@@ -246,7 +246,9 @@ def _collectors(
         able += not reasons
         if reasons:
             text = f"left out, it needs: {', '.join(reasons)}"
-            yield Check(name, f"collector {collector.name}", "warn", text)
+            commands = " ".join(reason.split()[1] for reason in reasons if reason.startswith("command "))
+            hint = f"install {commands}" if commands else "another kernel: `invoke lab-up --kind machines`"
+            yield Check(name, f"collector {collector.name}", "warn", text, hint)
         else:
             yield Check(name, f"collector {collector.name}", "ok", "can run")
     if catalogue and not able:

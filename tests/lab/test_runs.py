@@ -142,7 +142,7 @@ def test_the_record_holds_skew_round_trips_and_bytes(recorded: Ground) -> None:
         assert abs(edge["skew_ns"] - (max(late) - min(late))) <= 2 * edge["err_ns"]
         assert edge["late_ns"] >= min(late) - edge["err_ns"] and edge["cause"]
         recorders = hosts["n1"]["recorders"]
-        assert {"perf-record", "ftrace-events", "skb-path"} <= set(recorders)
+        assert {"ftrace-events", "skb-path"} <= set(recorders)
         assert all(edge["at"] - hosts["n1"]["err"] <= low < high for low, high in recorders.values())
         assert hosts["n1"]["after"] - hosts["n1"]["before"] <= edge["took_ns"]
     assert hosts["n1"]["before"] > record["window"]["opened"]["hosts"]["n1"]["after"]

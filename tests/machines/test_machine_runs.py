@@ -149,7 +149,7 @@ def read_in_place(machines: Machines, local: Path, command: str) -> str:
 @pytest.mark.parametrize(
     ("artifact", "command", "shows"),
     [
-        ("perf-record/perf.data", "perf script -i perf.data 2>&1", ADDED),
+        ("perf-record/perf.data", "perf script -f -i perf.data 2>&1", ADDED),
         ("trace-cmd/trace.dat", "trace-cmd report -i trace.dat 2>&1", ADDED),
         ("lttng/ctf", "babeltrace2 ctf 2>&1", ("net_dev_queue", "net_if_receive_skb", "procname")),
         ("function-graph/graph.txt", "cat graph.txt", ADDED),

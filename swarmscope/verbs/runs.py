@@ -207,8 +207,8 @@ def collect(
         console.note(", ".join(f"{len(frame)} {name}" for name, frame in built.items() if len(frame)))
     kept = Artifacts(found).undecoded()
     for output, path in kept:
-        tool = FORMATS[output.format].tool
-        console.note(f"{output.host}: {output.collector}: kept, not decoded yet: {tool} {path}")
+        opened = f"{FORMATS[output.format].tool} {path}".strip()
+        console.note(f"{output.host}: {output.collector}: kept, not decoded yet: {opened}")
     if problem:
         raise problem
     if json:

@@ -147,8 +147,8 @@ def test_packets_sent_right_after_the_gate_opened_are_all_there_every_time(recor
         r"^(\d+),,net:net_dev_queue,", recording.text("perf-stat.baseline/stat.csv"), re.MULTILINE
     )
     assert counted is not None
-    # The whole kernel's: packets of other tests beside this one are among them.
-    assert int(counted.group(1)) >= 2 * 5 * rounds
+    assert int(counted.group(1)) >= 2 * 5 * rounds  # the whole kernel counts; other packets may be among them
+    assert int(counted.group(1)) < 3 * 5 * rounds + 50
 
 
 def test_all_five_record_the_same_packets_at_once_and_lose_none(recording: Recording) -> None:

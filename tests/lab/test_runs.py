@@ -6,7 +6,6 @@ The tests of this file share one lab and build on one another, from ``lab-up`` t
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 from cutting import Cable
 from raising import Labs, unique_name
+from running_verbs import Workplace, wait_for
 from traces_left import traces_left
 
 SHORT = """\
@@ -37,38 +37,16 @@ deadline_s: 25
 
 
 @dataclass(frozen=True)
-class Ground:
+class Ground(Workplace):
     """A working directory with a lab and its runs."""
 
-    path: Path
-    lab: str
+    lab: str = field(kw_only=True)
     netns: set[int] = field(default_factory=set)
     """Inodes of the hosts' network namespaces."""
 
     @property
     def inventory(self) -> Path:
         return self.path / ".lab" / self.lab / "inventory.yml"
-
-    def start(self, *args: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "swarmscope", *args],
-            cwd=self.path,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *args: str, expect: int = 0) -> tuple[str, str]:
-        """Run a verb; its stdout and stderr, after checking the exit code."""
-        process = self.start(*args)
-        out, err = process.communicate(timeout=240)
-        assert process.returncode == expect, f"{args} ended with {process.returncode}\n{out}\n{err}"
-        return out, err
-
-    def last_run(self) -> dict[str, Any]:
-        newest = sorted((self.path / "runs").iterdir())[-1]
-        return json.loads((newest / "run.json").read_text())
 
     def traces_left(self) -> list[str]:
         runs = self.path / "runs"
@@ -83,7 +61,7 @@ class Ground:
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory, labs: Labs) -> Iterator[Ground]:
     del labs  # only for its skip, where this machine can raise no lab
-    ground = Ground(tmp_path_factory.mktemp("runs"), unique_name())
+    ground = Ground(tmp_path_factory.mktemp("runs"), lab=unique_name())
     try:
         ground.run("lab-up", "--hosts", "4", "--name", ground.lab)
         [status] = json.loads(ground.run("lab-status", "--name", ground.lab, "--json")[0])
@@ -310,23 +288,6 @@ def test_swarm_down_and_lab_down_leave_nothing(swarm: Ground) -> None:
 def added_or_gone(answer: dict[str, Any]) -> list[str]:
     assert answer["functions"], "no stacks were recorded"
     return [f["symbol"] for f in answer["functions"] if f["state"] in ("added", "gone")]
-
-
-def wait_for(process: subprocess.Popen[str], text: str, *, within_s: float = 60) -> None:
-    """Read stderr until a line holds ``text``."""
-    assert process.stderr is not None
-    os.set_blocking(process.stderr.fileno(), True)
-    deadline = time.monotonic() + within_s
-    seen = []
-    while time.monotonic() < deadline:
-        line = process.stderr.readline()
-        seen.append(line)
-        if text in line:
-            return
-        if not line and process.poll() is not None:
-            break
-    process.kill()
-    raise AssertionError(f"never said {text!r}:\n{''.join(seen)}")
 
 
 def nothing_left_within(ground: Ground, seconds: float) -> None:

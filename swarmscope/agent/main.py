@@ -23,7 +23,7 @@ from typing import Any
 from . import __version__, locks
 from .operations import Host
 from .places import Places
-from .processes import AGENT_MARK, MARK
+from .processes import AGENT_MARK, MARK, environment
 from .protocol import AgentError, Args, Output, Silence, lines
 
 
@@ -60,6 +60,14 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     raise _Ended(signal.Signals(number).name)
 
 
+def _forget_dead(heartbeats: Path) -> None:
+    """Remove the notes of agents that were killed and could not do it themselves."""
+    for note in heartbeats.glob("[0-9]*"):
+        if AGENT_MARK not in environment(int(note.name)):
+            with contextlib.suppress(FileNotFoundError):  # two agents may start at once
+                note.unlink()
+
+
 class Agent:
     """One agent process: its stdin, its stdout, and the host it works on."""
 
@@ -81,6 +89,7 @@ class Agent:
         try:
             self._output.send(self._hello())
             self._places.prepare()
+            _forget_dead(self._heartbeat.parent)
             self._heartbeat.touch()
             for line in lines(self._input, self._idle_s):
                 self._heartbeat.touch()

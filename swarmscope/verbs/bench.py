@@ -43,6 +43,7 @@ OVER_PERF = 0.75
         "inventory": "hosts that stand with their swarm up, instead of a lab of the bench's own",
         "playbook": "the playbook whose traffic and profile are measured",
         "blocks": "how often each recorder has its turn",
+        "collectors": "of the collectors only these, by comma, or none (beside the profile)",
     },
     positional=["what"],
 )
@@ -52,6 +53,7 @@ def bench(
     inventory: str = "",
     playbook: str = "overlay",
     blocks: int = BLOCKS,
+    collectors: str = "",
     json: bool = False,
 ) -> None:
     """Measure what swarmscope costs here: round trips bare and under each recorder, in turn."""
@@ -60,14 +62,18 @@ def bench(
         raise UsageError(f"no bench {what or ''!r}", hint=f"there are: {', '.join(BENCHES)}")
     if blocks < LEAST_BLOCKS:
         raise UsageError(f"--blocks: {LEAST_BLOCKS} at least, or there is no interval")
-    BENCHES[what](inventory, load_playbook(playbook), blocks, json=json)
+    only = None if not collectors else [] if collectors == "none" else collectors.split(",")
+    BENCHES[what](inventory, load_playbook(playbook), blocks, only=only, json=json)
 
 
-def _perturbation(inventory: str, playbook: Playbook, blocks: int, *, json: bool) -> None:
+def _perturbation(
+    inventory: str, playbook: Playbook, blocks: int, *, only: list[str] | None, json: bool
+) -> None:
     with _hosts(inventory, playbook) as hosts:
-        measured = perturbation.measure(hosts, playbook, blocks=blocks, watcher=Narrator())
+        measured = perturbation.measure(hosts, playbook, blocks=blocks, watcher=Narrator(), only=only)
         document = _document(measured, hosts, playbook, blocks)
-    console.note(f"kept in {kept.save(document)}")
+    if only is None:
+        console.note(f"kept in {kept.save(document)}")
     if json:
         console.emit(document)
     else:
@@ -119,7 +125,10 @@ def _document(
 
 
 def goals(measured: perturbation.Measured, recorders: dict[str, Any]) -> list[dict[str, Any]]:
-    """The default profile against both goals: ``of``, ``ratio``, ``goal``, ``met``."""
+    """The default profile against both goals: ``of``, ``ratio``, ``goal``, and ``met``.
+
+    ``met`` is None where the goal lies in the ratio's interval, so that this measurement cannot tell.
+    """
     profile, bar = perturbation.PROFILE, perturbation.BAR
     if profile not in recorders:
         return []
@@ -132,7 +141,11 @@ def goals(measured: perturbation.Measured, recorders: dict[str, Any]) -> list[di
 
 
 def _goal(of: str, ratio: Ratio, limit: float) -> dict[str, Any]:
-    return {"of": of, "ratio": asdict(ratio), "goal": limit, "met": ratio.value <= limit}
+    met = None if ratio.low <= limit < ratio.high else ratio.high <= limit
+    return {"of": of, "ratio": asdict(ratio), "goal": limit, "met": met}
+
+
+VERDICTS = {True: "met", False: "not met", None: "open, for the interval holds it (more --blocks narrow it)"}
 
 
 def table(document: dict[str, Any]) -> RenderableType:
@@ -152,7 +165,7 @@ def table(document: dict[str, Any]) -> RenderableType:
     lines = [
         Text(
             f"{perturbation.PROFILE}: {times(ratio)} {interval(ratio)} {goal['of']}, "
-            f"goal <= {goal['goal']:g}: {'met' if goal['met'] else 'not met'}"
+            f"goal <= {goal['goal']:g}: {VERDICTS[goal['met']]}"
         )
         for goal in document["goals"]
         for ratio in [Ratio(**goal["ratio"])]

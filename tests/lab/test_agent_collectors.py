@@ -114,8 +114,8 @@ def test_one_packet_in_a_few_is_followed_whole_with_a_stack_at_every_hop(recordi
             tcp[int.from_bytes(inner[4:6], "big"), int.from_bytes(inner[12:16], "big")] += 1
     followed = {seq for seq in range(1, 41) if seq * 40503 % 65536 < 65536 // 4}
     assert set(pings) == followed
-    # There and back, in the tunnel and outside: four devices send and four receive, and the NIC's hand over.
-    assert len(set(pings.values())) == 1 and pings.most_common(1)[0][1] >= 16
+    # There and back, in the tunnel and outside: four devices queue and four receive, and two hand over.
+    assert len(set(pings.values())) == 1 and pings.most_common(1)[0][1] >= 10
     assert {number * 40503 % 65536 < 65536 // 4 for number, _ in tcp} == {True}
     assert 70 <= len(tcp) <= 140, "about a quarter of 440 packets"
     for line in recording.text("skb-path/stacks.json").splitlines():
@@ -131,11 +131,12 @@ def test_one_packet_in_a_few_is_followed_whole_with_a_stack_at_every_hop(recordi
 def test_packets_sent_right_after_the_gate_opened_are_all_there_every_time(recording: Recording) -> None:
     recording.arm("skb-path", "ftrace-events", "perf-record", "perf-stat")
     rounds = 6
+    unseen = 400
     for _ in range(rounds):
         recording.gate("open")
         recording.ping(5)
         recording.gate("close")
-        recording.ping(5)
+        recording.rr(unseen)
     recording.stop()
     queued = Counter(value[-1] for _, value in recording.hops() if value[0] == QUEUE)
     assert queued == {"a0": 5 * rounds, "b0": 5 * rounds}
@@ -147,8 +148,8 @@ def test_packets_sent_right_after_the_gate_opened_are_all_there_every_time(recor
         r"^(\d+),,net:net_dev_queue,", recording.text("perf-stat.baseline/stat.csv"), re.MULTILINE
     )
     assert counted is not None
-    assert int(counted.group(1)) >= 2 * 5 * rounds  # the whole kernel counts; other packets may be among them
-    assert int(counted.group(1)) < 3 * 5 * rounds + 50
+    # It counts the whole kernel, where others send as well: many fewer than passed while the gate was closed.
+    assert 2 * 5 * rounds <= int(counted.group(1)) < unseen * rounds
 
 
 def test_all_five_record_the_same_packets_at_once_and_lose_none(recording: Recording) -> None:

@@ -114,6 +114,16 @@ def test_an_agent_that_hangs_is_a_leftover_and_one_that_is_spoken_to_is_not(
     assert agent.hello["pid"] not in pids()
 
 
+def test_an_agent_removes_the_notes_of_killed_ones_and_no_others(start: START, tmp_path: Path) -> None:
+    killed, living = start(), start()
+    killed.process.kill()
+    killed.process.wait(10)
+    latest = start()
+    latest("clocks")
+    left = {int(note.name) for note in (tmp_path / "state" / "agents").iterdir()}
+    assert left == {living.hello["pid"], latest.hello["pid"]}
+
+
 def test_a_state_folder_of_somebody_else_is_not_used(tmp_path: Path) -> None:
     (_folder(tmp_path / "elsewhere") / "x").mkdir()
     (tmp_path / "data").symlink_to(tmp_path / "elsewhere")

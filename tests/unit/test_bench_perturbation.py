@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, replace, replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +93,16 @@ def test_the_goals_are_met_or_not_by_what_was_measured(profile: float, bar: floa
     assert text.count("not met") == met.count(False)
     assert "not measured: lttng: command lttng on n1" in text
     assert f"x{profile:.2f}" in text
+
+
+def test_a_goal_within_the_interval_is_neither_met_nor_missed() -> None:
+    found = measured(1.4, 3.0)
+    profile = [visit(block, factor=1.3 + 0.1 * block) for block in range(4)]
+    mixed = replace(found, visits={**found.visits, perturbation.PROFILE: tuple(profile)})
+    cost = ratios.cost(profile, name="mixed")
+    assert cost is not None and cost.overall.low < bench.OVER_BARE < cost.overall.high
+    goals = bench.goals(mixed, {perturbation.PROFILE: asdict(cost)})
+    assert [goal["met"] for goal in goals] == [None]
 
 
 def test_the_default_profile_every_collector_and_the_bar_have_their_turn() -> None:

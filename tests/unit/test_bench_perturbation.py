@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, replace, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest

@@ -24,7 +24,6 @@ SPIN_NS = 2_000_000
 """The agent stops sleeping so long before the instant; ``URGENT_SPIN_NS`` where it goes before all others."""
 URGENT_SPIN_NS = 200_000
 PRIORITY = 20
-ACK_TIMEOUT_S = 5.0
 MAX_WAIT_S = 120.0
 
 
@@ -127,9 +126,10 @@ def _drain(fd: int) -> None:
 
 def _await_acks(recorders: list[Recorder]) -> dict[str, int]:
     """Wait for the line each of them answers with (perf: ``ack`` and a NUL); when it was read, by id."""
-    waiting = {r.pipes[r.gate.ack]: r for r in recorders if r.gate is not None and r.gate.ack is not None}
+    gates = [(r, r.gate) for r in recorders if r.gate is not None]
+    waiting = {r.pipes[gate.ack]: r for r, gate in gates if gate.ack is not None}
     answers = dict.fromkeys(waiting, b"")
-    until = time.monotonic() + ACK_TIMEOUT_S
+    until = time.monotonic() + max((gate.ack_timeout_s for _, gate in gates), default=0)
     acked: dict[str, int] = {}
     while waiting:
         left = until - time.monotonic()

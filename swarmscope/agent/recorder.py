@@ -35,12 +35,15 @@ _ERROR = re.compile(r"\berror\b", re.IGNORECASE)
 
 @dataclass
 class Gate:
-    """Where to write what so that recording starts and stops; ``ack`` is a pipe that answers, or empty."""
+    """Where to write what so that recording starts and stops; ``ack`` is a pipe that answers within
+    ``ack_timeout_s``, or None.
+    """
 
     path: Path
     open: bytes
     close: bytes
     ack: Path | None
+    ack_timeout_s: float
 
 
 @dataclass
@@ -315,4 +318,5 @@ def _gate(value: dict[str, Any] | None, name: str, folder: Path) -> Gate | None:
         open=args.text("open").encode(),
         close=args.text("close").encode(),
         ack=folder / ack if ack else None,
+        ack_timeout_s=args.seconds("ack_timeout_s", 5.0),
     )

@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import base64
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from swarmscope.cluster.agent_link import AgentLink
 from swarmscope.cluster.engine import Engine, NotThere
 from swarmscope.cluster.engine_objects import Container
 from swarmscope.cluster.images import busybox_image
-from swarmscope.errors import PreflightFailed
+from swarmscope.errors import PreflightFailed, RemoteFailed
 from swarmscope.model import LABEL_RUN, LABEL_SWARM, Endpoint, Host, NetworkSpec
 
 REPOSITORY, TAG = "swarmscope/busybox", "1"
 IMAGE = f"{REPOSITORY}:{TAG}"
 HOST_NETNS = "/proc/1/ns/net"
+NETWORK_IS_LATE = "attaching to network failed"
+"""What Docker says when an overlay did not reach a worker in time (with ``context deadline exceeded``)."""
 
 
 def host_endpoint(host: Host) -> Endpoint:
@@ -59,14 +62,25 @@ def start_container(
     image: str,
     lifetime_s: int,
 ) -> Container:
-    """One idle container on ``network``; it ends by itself after ``lifetime_s``."""
-    return engine.run_container(
+    """One idle container on ``network``; it ends by itself after ``lifetime_s``.
+
+    A worker's engine gives the manager 20 s to bring it the network, and then fails, though the network comes a
+    little later where hosts are slow: such a start is tried once more.
+    """
+    start = partial(
+        engine.run_container,
         ensure_image(engine, link, image),
         name=f"swarmscope-{run}-{arm}",
         network=network.name,
         command=["sleep", str(lifetime_s)],
         labels={LABEL_RUN: run},
     )
+    try:
+        return start()
+    except RemoteFailed as failed:
+        if NETWORK_IS_LATE not in failed.message:
+            raise
+        return start()
 
 
 def container_endpoint(host: str, container: Container, network: NetworkSpec) -> Endpoint:

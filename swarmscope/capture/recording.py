@@ -16,6 +16,9 @@ from swarmscope import collectors as catalogue
 from swarmscope.capture.plan import ARMS
 from swarmscope.model import CollectorChoice
 
+ACK_TIMEOUT_S = 5.0
+"""How long a gate may take to acknowledge, on hosts that are not slow."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
@@ -105,9 +108,11 @@ def plan_recorders(
 
 
 def _allow(request: dict[str, Any], patience: int) -> None:
-    """Lengthen what a recorder may take, in place."""
+    """Say how long a recorder may take, in place."""
     for key in ("stop_grace_s", "after_timeout_s"):
         request[key] *= patience
     for key in ("ready", "rehearsal"):
         if request[key]:
             request[key]["timeout_s"] *= patience
+    if request["gate"]:
+        request["gate"]["ack_timeout_s"] = ACK_TIMEOUT_S * patience

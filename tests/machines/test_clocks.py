@@ -10,10 +10,9 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from machine_lab import MachineLab
 
 from swarmscope import inventory
 from swarmscope.capture import probing
@@ -23,6 +22,9 @@ from swarmscope.cluster.shell import Command
 from swarmscope.model import Inventory
 from swarmscope.trace import clock
 from swarmscope.trace.clock_alignment import Alignment
+
+if TYPE_CHECKING:
+    from conftest import Machines
 
 STEP_S = 2.0
 SLEW_PPM = 450
@@ -79,9 +81,8 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def bench(machines: MachineLab) -> Iterator[Bench]:
-    [path] = (machines.root / ".lab").glob("*/inventory.yml")
-    loaded = inventory.load(path)
+def bench(machines: Machines) -> Iterator[Bench]:
+    loaded = inventory.load(machines.lab.inventory)
     with Fleet(loaded) as fleet:
         fleet.require_all()
         with Agents(fleet) as agents:

@@ -126,3 +126,4 @@ def test_recorders_on_emulated_machines_may_take_longer() -> None:
         assert slow.request[key] == 5 * usual.request[key]
     for key in ("ready", "rehearsal"):
         assert slow.request[key]["timeout_s"] == 5 * usual.request[key]["timeout_s"]
+    assert slow.request["gate"]["ack_timeout_s"] == 5 * usual.request["gate"]["ack_timeout_s"] == 25

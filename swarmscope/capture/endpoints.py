@@ -64,8 +64,8 @@ def start_container(
 ) -> Container:
     """One idle container on ``network``; it ends by itself after ``lifetime_s``.
 
-    A worker's engine gives the manager 20 s to bring it the network, and then fails, though the network comes a
-    little later where hosts are slow: such a start is tried once more.
+    A worker's engine gives the manager 20 s to bring it the network, and then fails, though the network
+    comes a little later where hosts are slow: such a start is tried once more.
     """
     start = partial(
         engine.run_container,

@@ -6,18 +6,20 @@ import ipaddress
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from driving_agent import AgentProcess
+from driving_agent import AgentProcess, marked, until
 
 from swarmscope import collectors
-from swarmscope.agent import tracefs
+from swarmscope.agent import processes, tracefs
 
 SHIPPED = Path(collectors.__file__).parents[1] / "collectors"
 CLIENT, SERVER = "198.18.77.1", "198.18.77.2"
@@ -164,6 +166,31 @@ class Recording:
             if message["type"] == "map" and "@hop" in message["data"]:
                 found += [(int(key.split(",")[0]), value) for key, value in message["data"]["@hop"].items()]
         return sorted(found, key=lambda hop: hop[0])
+
+
+def recording_between(pair: Pair, agent: AgentProcess, folder: Path) -> Iterator[Recording]:
+    """A recording for a test's fixture; when the test is over nothing of its run may be left."""
+    made = Recording(agent, pair, folder)
+    for address in (SERVER, INNER_SERVER):
+        made.ping(2, address)  # neighbours are known from here on
+    yield made
+    made.agent.end()
+    assert until(lambda: not marked(made.run))
+    assert not [name for name in instances() if made.run in name]
+
+
+@contextmanager
+def halted(run: str, tool: str) -> Iterator[None]:
+    """A run's processes with ``tool`` in their command line stand still: running, they may lose nothing."""
+    pids = [pid for pid in marked(run) if tool in processes.command_line(pid)]
+    assert pids, f"no {tool} runs"
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 def instances() -> list[str]:

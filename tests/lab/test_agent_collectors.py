@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import socket
 import sys
 from collections import Counter
@@ -18,10 +17,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_recording import CLIENT, INNER_SERVER, SENT, SERVER, Pair, Recording, instances, pair_of_namespaces
+from agent_recording import (
+    CLIENT,
+    INNER_SERVER,
+    SENT,
+    SERVER,
+    Pair,
+    Recording,
+    halted,
+    instances,
+    pair_of_namespaces,
+    recording_between,
+)
 from driving_agent import AgentProcess, marked, until
 
-from swarmscope.agent import processes, tracefs
+from swarmscope.agent import tracefs
 
 START = Callable[..., AgentProcess]
 ALL = ("bpftrace-latency", "ftrace-events", "perf-record", "perf-stat", "skb-path")
@@ -35,13 +45,7 @@ def pair() -> Iterator[Pair]:
 
 @pytest.fixture
 def recording(start: START, pair: Pair, tmp_path: Path) -> Iterator[Recording]:
-    made = Recording(start(), pair, tmp_path)
-    made.ping(2)  # neighbours are known from here on
-    made.ping(2, INNER_SERVER)
-    yield made
-    made.agent.end()
-    assert until(lambda: not marked(made.run))
-    assert not [name for name in instances() if made.run in name]
+    yield from recording_between(pair, start(), tmp_path)
 
 
 def test_skb_path_has_every_hop_of_every_packet_and_nothing_while_its_gate_is_closed(
@@ -203,14 +207,8 @@ def test_what_does_not_fit_is_counted_as_lost(recording: Recording) -> None:
         ftrace_events={"buffer_kb": 8},
     )
     recording.gate("open")
-    # Left to run, perf may keep up with a single page on a slow day: halted, it cannot.
-    readers = [pid for pid in marked(recording.run) if processes.command_line(pid).find("perf record") >= 0]
-    assert readers
-    for pid in readers:
-        os.kill(pid, signal.SIGSTOP)
-    recording.rr(2000)
-    for pid in readers:
-        os.kill(pid, signal.SIGCONT)
+    with halted(recording.run, "perf record"):
+        recording.rr(2000)
     recording.gate("close")
     recording.stop()
     assert len(recording.hops()) == 64

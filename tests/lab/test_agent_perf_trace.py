@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from agent_recording import SENT, Pair, Recording, instances, pair_of_namespaces
+from agent_recording import SENT, Pair, Recording, halted, instances, pair_of_namespaces, recording_between
 from driving_agent import AgentProcess, marked, until
-
-from swarmscope.agent import processes
 
 LINE = re.compile(r"^ *(\d+)\.(\d{3}) (.+?)/(\d+) (\w+:\w+)\((.*)\)$")
 
@@ -28,12 +24,7 @@ def pair() -> Iterator[Pair]:
 
 @pytest.fixture
 def recording(start: Callable[..., AgentProcess], pair: Pair, tmp_path: Path) -> Iterator[Recording]:
-    made = Recording(start(), pair, tmp_path)
-    made.ping(2)  # neighbours are known from here on
-    yield made
-    made.agent.end()
-    assert until(lambda: not marked(made.run))
-    assert not [name for name in instances() if made.run in name]
+    yield from recording_between(pair, start(), tmp_path)
 
 
 def printed(recording: Recording) -> list[re.Match[str]]:
@@ -103,12 +94,8 @@ def test_what_is_lost_is_counted_also_where_perf_trace_says_nothing_of_it(record
         "perf-trace", perf_trace={"buffer_pages": 1, "events": ["net:net_dev_queue", "net:netif_rx"]}
     )
     recording.gate("open")
-    readers = [pid for pid in marked(recording.run) if "perf trace" in processes.command_line(pid)]
-    for pid in readers:
-        os.kill(pid, signal.SIGSTOP)
-    recording.rr(2000)
-    for pid in readers:
-        os.kill(pid, signal.SIGCONT)
+    with halted(recording.run, "perf trace"):
+        recording.rr(2000)
     recording.gate("close")
     recording.stop()
     assert recording.losses("perf-trace")["lost_events"] > 1000

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from agent_recording import SENT, Pair, Recording, pair_of_namespaces
-from driving_agent import AgentProcess, marked, until
+from agent_recording import SENT, Pair, Recording, pair_of_namespaces, recording_between
+from driving_agent import AgentProcess
 
 from swarmscope.trace import formats
 
@@ -26,11 +26,7 @@ def pair() -> Iterator[Pair]:
 
 @pytest.fixture
 def recording(start: Callable[..., AgentProcess], pair: Pair, tmp_path: Path) -> Iterator[Recording]:
-    made = Recording(start(), pair, tmp_path)
-    made.ping(2)  # neighbours are known from here on
-    yield made
-    made.agent.end()
-    assert until(lambda: not marked(made.run))
+    yield from recording_between(pair, start(), tmp_path)
 
 
 def sent_by_ping(recording: Recording) -> list[STACK]:

@@ -36,6 +36,7 @@ class Machine:
         self.remote, self.agent, self.name, self.peer = fleet.remotes[name], agents[name], name, peer
         self.facts = self.agent.call("facts", timeout=PATIENCE_S)
         self.run = ""
+        self.runs: list[str] = []
 
     @property
     def folder(self) -> str:
@@ -63,6 +64,7 @@ class Machine:
             specs.append(render(collector, options=options, context=self._context(name, deadline_s)))
             del specs[-1]["described"]
         self.agent.call("lock", run=self.run, holder="test", ttl_s=120)
+        self.runs.append(self.run)
         try:
             self.agent.call("arm", run=self.run, recorders=specs, deadline_s=deadline_s, timeout=PATIENCE_S)
         except BaseException:
@@ -110,11 +112,18 @@ class Machine:
 
 @contextmanager
 def machine(root: Path) -> Iterator[Machine]:
-    """The first machine of the lab whose files are below ``root``, with an agent."""
+    """The first machine of the lab whose files are below ``root``, with an agent; its runs are thrown away."""
     [path] = (root / ".lab").glob("*/inventory.yml")
     listed = inventory.load(path)
     first, second = listed.hosts[:2]
     with Fleet(listed, [first]) as fleet:
         fleet.require_all()
         with Agents(fleet) as agents:
-            yield Machine(fleet, agents, first.name, second.data_path_addr)
+            made = Machine(fleet, agents, first.name, second.data_path_addr)
+            yield made
+    # Some tests kill the agent: this is another one.
+    with Fleet(listed, [first]) as fleet:
+        fleet.require_all()
+        with Agents(fleet) as agents:
+            for run in made.runs:
+                agents[first.name].call("discard", run=run, timeout=PATIENCE_S)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from clock_changes import slew, step
 
 from swarmscope import inventory
 from swarmscope.capture import probing
@@ -29,12 +30,6 @@ if TYPE_CHECKING:
 STEP_S = 2.0
 SLEW_PPM = 450
 SLEWED_S = 8.0
-STEP = "import time as t; t.clock_settime(t.CLOCK_REALTIME, t.clock_gettime(t.CLOCK_REALTIME) + float({0}))"
-# adjtimex(2) with ADJ_FREQUENCY; struct timex on 64 bit: modes at 0, freq (2**-16 ppm) at 16.
-SLEW = (
-    "import ctypes, struct; b = ctypes.create_string_buffer(512); struct.pack_into('I', b, 0, 2); "
-    "struct.pack_into('q', b, 16, int({0} * 65536)); assert ctypes.CDLL(None).adjtimex(b) >= 0"
-)
 
 
 @dataclass
@@ -105,16 +100,16 @@ def disturbed(bench: Bench) -> Happened:
     host = bench.names[1]
     bench.burst("start")
     bench.burst("middle")
-    stepped = bench.python(host, STEP.format(STEP_S))
+    stepped = bench.python(host, step(STEP_S))
     try:
         bench.burst("middle")
-        faster = bench.python(host, SLEW.format(SLEW_PPM))
+        faster = bench.python(host, slew(SLEW_PPM))
         time.sleep(SLEWED_S / 2)
         bench.burst("middle")
         time.sleep(SLEWED_S / 2)
     finally:
-        back = bench.python(host, SLEW.format(0))
-        bench.python(host, STEP.format(-STEP_S))
+        back = bench.python(host, slew(0))
+        bench.python(host, step(-STEP_S))
     bench.burst("middle")
     bench.burst("end")
     return Happened(stepped, faster, back, slewing=2)

@@ -10,11 +10,13 @@ import re
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from clock_changes import slew, step
 from host_state import difference, state
 from running_verbs import Workplace, wait_for
 
@@ -59,6 +61,7 @@ trials: {plain: 1, traced: 3}
 collectors: [perf-record, ftrace-events, skb-path, function-graph, lttng]
 deadline_s: 60
 """
+STEP_S, SLEW_PPM = 2.0, 450
 ADDED = ("vxlan_xmit", "br_forward", "veth_xmit")
 
 
@@ -79,12 +82,33 @@ def swarm(machines: Machines) -> Iterator[Ground]:
     ground.run("swarm-down")
 
 
+@dataclass(frozen=True)
+class First:
+    """What a first run left: the clocks' certificates, and the machines with modules loaded."""
+
+    clocks: dict[str, Any]
+    state: dict[str, list[str]]
+
+
 @pytest.fixture(scope="module")
-def before(machines: Machines, swarm: Ground) -> dict[str, list[str]]:
-    """The machines as they are after a first run, which loaded modules and made folders."""
-    swarm.run("trace", "--playbook", swarm.playbook("short", SHORT))
+def first(machines: Machines, swarm: Ground) -> First:
+    """The first run, in whose window n2's wall clock is stepped and its clocks are slewed."""
+    process = swarm.start("trace", "--playbook", swarm.playbook("short", SHORT))
+    wait_for(process, IN_THE_WINDOW, within_s=240)
+    machines.as_root("n2", f'python3 -c "{step(STEP_S)}"; python3 -c "{slew(SLEW_PPM)}"')
+    try:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+    finally:
+        machines.as_root("n2", f'python3 -c "{slew(0)}"; python3 -c "{step(-STEP_S)}"')
     swarm.run("collect")
-    return {host: state(partial(machines.as_root, host)) for host in machines.hosts}
+    clocks = json.loads((swarm.newest / "tables" / "clocks.json").read_text())
+    return First(clocks["hosts"], {host: state(partial(machines.as_root, host)) for host in machines.hosts})
+
+
+@pytest.fixture(scope="module")
+def before(first: First) -> dict[str, list[str]]:
+    return first.state
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +126,14 @@ def unchanged(machines: Machines, before: dict[str, list[str]], *, within_s: flo
         while changed := difference(before[host], state(partial(machines.as_root, host))):
             assert time.monotonic() < deadline, f"{host} is not as before:\n" + "\n".join(changed)
             time.sleep(1)
+
+
+def test_a_clock_that_steps_and_drifts_within_a_run_is_named_in_its_certificate(first: First) -> None:
+    assert {host: one["status"] for host, one in first.clocks.items()} == {"n1": "aligned", "n2": "aligned"}
+    found = first.clocks["n2"]["found"]
+    assert re.search(r"wall clock stepped by \+(1\.9|2\.0)\d\d s between", found), found
+    assert f"steered by +{SLEW_PPM}.000 ppm" in found
+    assert "n2" not in first.clocks["n1"]["found"] and "stepped" not in first.clocks["n1"]["found"]
 
 
 def test_the_answer_names_what_the_overlay_adds_and_what_emulation_does_to_times(
@@ -221,11 +253,13 @@ def test_an_agent_killed_in_the_middle_leaves_recorders_that_end_by_themselves(
     unchanged(machines, before, within_s=120)
 
 
-RECORDERS_LEFT = """
+WHAT_IS_LEFT = """
+find /var/tmp/swarmscope/*/*/losses.json -printf '%T@\\n' | sort -n | tail -1
 grep -lzs '^SWARMSCOPE_RUN=' /proc/[0-9]*/environ || true
 ls /sys/kernel/tracing/instances
 lttng --no-sessiond list 2>/dev/null | grep swarmscope || true
 """
+"""When the last recorder ended, and what of recorders is still there."""
 
 
 def test_a_host_cut_off_stops_its_tracers_by_itself_and_is_fetched_when_healed(
@@ -233,6 +267,7 @@ def test_a_host_cut_off_stops_its_tracers_by_itself_and_is_fetched_when_healed(
 ) -> None:
     process = swarm.start("trace", "--playbook", swarm.playbook("short", SHORT))
     wait_for(process, IN_THE_WINDOW, within_s=240)
+    cut_at = float(machines.asked("n2", "date +%s.%N"))
     swarm.run("lab-cut", "n2", "--name", machines.lab.name)
     try:
         deadline = time.monotonic() + DEADLINE_S
@@ -243,8 +278,10 @@ def test_a_host_cut_off_stops_its_tracers_by_itself_and_is_fetched_when_healed(
         time.sleep(max(0.0, deadline - time.monotonic()))
     finally:
         swarm.run("lab-heal", "n2", "--name", machines.lab.name)
-    # Nobody could tell it to stop.
-    assert machines.as_root("n2", RECORDERS_LEFT).split() == []
+    # Nobody could tell it to stop, and it did so before anybody was back.
+    ended, *left = machines.as_root("n2", WHAT_IS_LEFT).split()
+    assert left == []
+    assert cut_at < float(ended) < cut_at + DEADLINE_S
     swarm.run("collect")
     assert swarm.last_run()["missing"] == []
     manifest = json.loads((swarm.newest / "raw" / "n2" / "manifest.json").read_text())

@@ -1,4 +1,4 @@
-"""Starting the run's container where the overlay comes late; the rest of endpoints runs in the lab's tests."""
+"""Starting the run's container where the overlay comes late; the rest runs in the lab's tests."""
 
 from __future__ import annotations
 

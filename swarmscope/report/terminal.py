@@ -146,7 +146,10 @@ def _rows(c: Comparison, page: str) -> Iterable[Row]:
         if changed:
             yield Row(f"changed share ({len(changed)})", [_moved(f) for f in changed[:12]])
     else:
-        yield Row("functions", ["no stacks were recorded: perf-record takes them, and skb-path with its option stacks"])
+        yield Row(
+            "functions",
+            ["no stacks were recorded: perf-record takes them, and skb-path with its option stacks"],
+        )
     if c.aliases:
         yield Row("renamed by kernel", list(c.aliases), ",  ")
     yield from _cost(c)

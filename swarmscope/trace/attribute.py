@@ -5,8 +5,8 @@ bpftrace) know the namespace and the packet. They are joined within one kernel b
 this order, each event once:
 
 1. the same tracepoint (and device): the nearest hop, both saw the same hit;
-2. ``net_dev_xmit``: the last ``net_dev_start_xmit`` of that skb and device on that CPU, or ``net_dev_queue``
-   where no hops are taken at the former; it encloses it (the skb itself may be freed and used again by then);
+2. ``net_dev_xmit``: the last ``net_dev_start_xmit`` of that skb and device on that CPU, which encloses it
+   (the skb itself may be freed and used again by then);
 3. a device is named: the next hop on it (``*_entry``), else the nearest;
 4. otherwise the hop before it, else the hop just after.
 
@@ -42,8 +42,7 @@ PASSING = (
     "net:netif_rx",
     "net:napi_gro_receive_entry",
 )
-"""Tracepoints at which every followed packet leaves a hop, as ``skb-path`` hooks them; besides the frees. Of
-these it takes fewer when it follows one packet in many, so those count that have hops on this kernel."""
+"""Tracepoints at which every followed packet leaves a hop, as ``skb-path`` hooks them; besides the frees."""
 
 _FOUND = ("h_row", "h_ts", "h_netns", "h_ifindex", "h_host", "h_role", "h_key")
 
@@ -137,14 +136,12 @@ def _collector(events: pl.DataFrame, hops: pl.DataFrame) -> pl.DataFrame:
     # 1. the same hit
     take(_closest(_near(rest.filter(named), hop, ends, by=("skb", "event", "dev"))))
     take(_closest(_near(rest.filter(~named), hop, ends, by=("skb", "event"))))
-    taken = [name for name in PASSING if name in hop["event"]]
-    strangers = rest.filter(pl.col("event").is_in(taken))
-    rest = rest.filter(~pl.col("event").is_in(taken))
+    strangers = rest.filter(pl.col("event").is_in(PASSING))
+    rest = rest.filter(~pl.col("event").is_in(PASSING))
     ends = pl.concat([ends, strangers.select("ts", "skb")]).sort("ts")
     hop = pl.concat([hop, strangers.drop("_row").with_columns(h_ts="ts")], how="diagonal").sort("ts")
     # 2. what encloses it, whatever became of the skb
-    start = "net:net_dev_start_xmit" if "net:net_dev_start_xmit" in taken else "net:net_dev_queue"
-    started = hop.filter(pl.col("event") == start)
+    started = hop.filter(pl.col("event") == "net:net_dev_start_xmit")
     done = rest.filter(pl.col("event") == "net:net_dev_xmit")
     take(
         done.join_asof(

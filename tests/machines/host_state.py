@@ -1,8 +1,9 @@
 """What a run could leave changed on a machine, as text lines that can be compared before and after.
 
 Scope: processes, tracefs settings and instances, kprobes, LTTng sessions, sysctls, mounts, containers, and
-the agent's folders. Loaded modules are not in it: LTTng's stay, as they do after any use. Values that move
-by themselves (counters, random numbers, caches) are left out by name.
+the agent's folders. Loaded modules are not in it: LTTng's stay, as they do after any use. Neither is the
+empty file that guards the agent's lock, which stays with its folders. Values that move by themselves
+(counters, random numbers, caches) are left out by name.
 """
 
 from __future__ import annotations

@@ -22,4 +22,4 @@ cut -d' ' -f1-3 /proc/mounts | grep -vE 'overlay2|/run/docker/netns|binfmt|nsfs|
 echo '# containers'
 docker ps -aq
 echo '# ours'
-find /var/tmp/swarmscope /run/swarmscope -mindepth 1 2>/dev/null | sort
+find /var/tmp/swarmscope /run/swarmscope -mindepth 1 ! -name lock.guard 2>/dev/null | sort

@@ -112,7 +112,7 @@ class Machine:
 
 @contextmanager
 def machine(root: Path) -> Iterator[Machine]:
-    """The first machine of the lab whose files are below ``root``, with an agent; its runs are thrown away."""
+    """The first machine of the lab whose files are below ``root``, with an agent; its runs are discarded."""
     [path] = (root / ".lab").glob("*/inventory.yml")
     listed = inventory.load(path)
     first, second = listed.hosts[:2]

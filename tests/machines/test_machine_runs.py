@@ -57,8 +57,8 @@ subject: overlay
 network: {name: swarmscope-overlay, subnet: 10.88.0.0/24}
 traffic:
   - {kind: ping, count: 10, size: 56, interval_ms: 20, traced_count: 20}
-trials: {plain: 1, traced: 3}
-collectors: [perf-record, ftrace-events, skb-path, function-graph, lttng]
+trials: {plain: 1, traced: 2}
+collectors: [ftrace-events, skb-path, function-graph, lttng]
 deadline_s: 60
 """
 STEP_S, SLEW_PPM = 2.0, 450

@@ -232,20 +232,6 @@ def test_a_packet_that_was_not_followed_takes_nothing_from_one_that_was() -> Non
     assert [key for _, key in joined(found)] == ["a"] * 5 + [None] * 6 + ["b"]
 
 
-def test_where_fewer_hops_are_taken_other_tracepoints_are_no_strangers() -> None:
-    # one packet in many is followed, and not at net_dev_start_xmit: its events belong to the queueing before
-    path = hops((100, QUEUE, "veth0", 1, "a"), (110, QUEUE, "eth0", 2, "a"), (120, RX, "veth1", 3, "a"))
-    seen = events(
-        (101, START, "veth0"),
-        (111, START, "eth0"),
-        (121, XMIT, "eth0"),
-        (122, XMIT, "veth0"),
-        (125, COPY, None),
-    )
-    found = attribute.attribute(seen, path)
-    assert joined(found) == [(1, "a"), (2, "a"), (2, "a"), (1, "a"), (3, "a")]
-
-
 def test_one_hop_is_one_event_the_nearest() -> None:
     path = hops((100, QUEUE, "eth0", 1, "a"))
     found = attribute.attribute(events((97, QUEUE, "eth0"), (130, QUEUE, "eth0")), path)

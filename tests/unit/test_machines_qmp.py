@@ -134,7 +134,7 @@ def open_sockets() -> set[str]:
     found = set()
     for entry in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):
-            found.add(os.readlink(entry))
+            found.add(str(entry.readlink()))
     return {target for target in found if target.startswith("socket:")}
 
 

@@ -103,6 +103,7 @@ def test_a_cut_file_keeps_the_rows_before_the_cut_and_invents_none(name: str, wh
 @given(st.sampled_from(sorted(TEXTS)), st.floats(0, 1, exclude_max=True), st.integers(0, 255))
 @example("perf-script", 0.0, 10)
 @example("ftrace-text", 0.5, 10)
+@example("ftrace-text", 0.2244459091327831, 0)
 def test_a_flipped_byte_changes_no_row_before_it_and_few_after(name: str, where: float, value: int) -> None:
     data = bytearray(TEXTS[name])
     at = int(len(data) * where)

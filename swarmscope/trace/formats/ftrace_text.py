@@ -40,6 +40,7 @@ _EVENT = re.compile(
 _LOST = re.compile(rb"CPU:(\d{1,5}) \[LOST (?:(\d{1,18}) )?EVENTS\]$")
 _STARTED = re.compile(rb"##### CPU \d+ buffer started #####?$")
 _ENTRIES = re.compile(rb"# entries-in-buffer/entries-written: (\d{1,18})/(\d{1,18})\s")
+_LIKE_AN_EVENT = re.compile(rb" *.{1,20}-\d{1,10} +(?:\(.{1,10}\) +)?\[\d{1,5}\]")
 _CALLER = re.compile(rb" => (.+)$")
 GIVE_UP = 1 << 20
 
@@ -144,5 +145,7 @@ class _Reader:
         elif line.startswith(b"#"):
             self.header |= line.startswith(b"# tracer:")
         else:
-            self.callers = None
+            if _LIKE_AN_EVENT.match(line):
+                self._emit()
+            self.callers = None  # the damaged line may have been one of them
             self.log.damage(offset, f"not an event: {line[:40].decode('utf-8', 'replace')!r}")

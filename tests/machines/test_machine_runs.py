@@ -255,7 +255,7 @@ def test_an_agent_killed_in_the_middle_leaves_recorders_that_end_by_themselves(
 
 
 WHAT_IS_LEFT = """
-find /var/tmp/swarmscope/*/*/losses.json -printf '%T@\\n' | sort -n | tail -1
+find /var/tmp/swarmscope -name 'losses.json*' -printf '%T@\\n' | sort -n | tail -1
 grep -lzs '^SWARMSCOPE_RUN=' /proc/[0-9]*/environ || true
 ls /sys/kernel/tracing/instances
 lttng --no-sessiond list 2>/dev/null | grep swarmscope || true

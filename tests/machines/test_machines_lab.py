@@ -293,6 +293,7 @@ def test_a_lab_that_is_taken_down_leaves_no_process_and_no_file(
 def test_a_machine_does_not_outlive_its_folder(machine_options: MachineOptions, tmp_path: Path) -> None:
     """Somebody removes .lab by hand: what ran below it ends by itself."""
     name = f"r{os.getpid() % 10_000_000}"
+    running: list[int] = []
     try:
         labs.up(name, 1, root=tmp_path, options=machine_options, say=print)
         running = processes(f"swarmscope-{name}-")

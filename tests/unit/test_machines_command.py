@@ -158,6 +158,11 @@ def test_the_trial_of_an_accelerator_ends_well_where_instructions_are_run() -> N
     assert accelerator.attempt("tcg") == ""
 
 
+def test_it_is_tried_with_the_processor_that_machines_get(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerator, "CPU", {"tcg": "no-such-processor"})
+    assert "no-such-processor" in accelerator.attempt("tcg")
+
+
 def test_everything_with_a_name_of_its_own_waits_for_the_identity() -> None:
     files = guest.files()
     for unit in ("ssh.service", "docker.service", "docker.socket", "containerd.service"):

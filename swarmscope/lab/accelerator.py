@@ -24,7 +24,7 @@ from swarmscope.lab.record import boot_id, write_atomic
 BOOT_SECTOR = (b"\xb0\x2a\xba\xf4\x00\xee\xf4").ljust(510, b"\0") + b"\x55\xaa"
 TRIAL_CODE = 42 * 2 + 1
 TRIAL_S = 3.0
-"""KVM needs a few tenths of a second; one that is emulated itself was seen to take 4 to 8 s, or not to end."""
+"""KVM needs tenths of a second; one that is emulated itself was seen to take 4 to 8 s, or not to end."""
 
 KVM = Path("/dev/kvm")
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from clock_changes import slew, step
-from host_state import difference, state
+from host_state import difference, settled, state
 from running_verbs import Workplace, wait_for
 
 from swarmscope.collectors import load_all
@@ -105,7 +105,7 @@ def first(machines: Machines, swarm: Ground) -> First:
         machines.as_root("n2", f'python3 -c "{slew(0)}"; python3 -c "{step(-STEP_S)}"')
     swarm.run("collect")
     clocks = json.loads((swarm.newest / "tables" / "clocks.json").read_text())
-    return First(clocks["hosts"], {host: state(partial(machines.as_root, host)) for host in machines.hosts})
+    return First(clocks["hosts"], {host: settled(partial(machines.as_root, host)) for host in machines.hosts})
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +220,7 @@ def test_what_cannot_be_decoded_yet_is_kept_and_named(recorded: dict[str, Any], 
 def test_after_a_run_the_machines_are_as_before(
     recorded: dict[str, Any], machines: Machines, before: dict[str, list[str]]
 ) -> None:
-    unchanged(machines, before)
+    unchanged(machines, before, within_s=30)
 
 
 def test_after_a_run_killed_in_the_middle_the_machines_are_as_before(

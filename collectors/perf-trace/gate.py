@@ -19,6 +19,8 @@ from pathlib import Path
 ENABLE, DISABLE = 0x2400, 0x2401  # PERF_EVENT_IOC_*
 PIDFD_OPEN, PIDFD_GETFD = 434, 438  # one number for every architecture since they exist
 TRIES = 9
+POLLS = {7, 73, 168, 271, 309, 336}  # poll and ppoll on x86-64, arm64 and riscv, 32-bit x86 and arm
+READ_S = 0.5
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -47,6 +49,16 @@ def _target(entry):
         return os.readlink(entry)
     except OSError:
         return ""
+
+
+def wait_until_read(pid):
+    """Until perf trace sleeps for want of events: those it has not read when it is told to end are lost."""
+    deadline = time.monotonic() + READ_S
+    while time.monotonic() < deadline:
+        number = Path(f"/proc/{pid}/syscall").read_text().split()[0]
+        if number.isdigit() and int(number) in POLLS:
+            return
+        time.sleep(0.001)
 
 
 def clock_relation(stats):
@@ -94,6 +106,8 @@ def main():
             print("swarmscope armed", file=sys.stderr, flush=True)
             for line in ctl:
                 switch(ENABLE if line == b"open\n" else DISABLE)
+                if line != b"open\n":
+                    wait_until_read(os.getppid())
                 ack.write(b"ok\n")
                 note()
         except KeyboardInterrupt:  # perf trace got it too, and writes out what it has

@@ -14,6 +14,7 @@ import io
 import posixpath
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +152,7 @@ class Remote:
         return result
 
     def _run(self, command: Command, timeout: float) -> Result:
+        started = time.monotonic()
         with self._translated(f"`{command}`"):
             try:
                 ended = self.connection.run(
@@ -165,6 +167,9 @@ class Remote:
                 )
             except invoke.exceptions.CommandTimedOut as error:
                 raise self._timeout(command, timeout) from error
+            if ended.exited == -1 and self.is_open and time.monotonic() - started >= timeout:
+                # Invoke asks whether its timer still runs, which it does while it closes the channel.
+                raise self._timeout(command, timeout)
             return Result(ended.exited, ended.stdout, ended.stderr)
 
     def _run_with_input(self, command: Command, timeout: float, data: bytes) -> Result:

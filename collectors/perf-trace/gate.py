@@ -105,11 +105,15 @@ def main():
             note()
             print("swarmscope armed", file=sys.stderr, flush=True)
             for line in ctl:
-                switch(ENABLE if line == b"open\n" else DISABLE)
-                if line != b"open\n":
+                if line == b"open\n":
+                    switch(ENABLE)
+                    ack.write(b"ok\n")
+                    note()
+                else:
+                    switch(DISABLE)
                     wait_until_read(os.getppid())
-                ack.write(b"ok\n")
-                note()
+                    note()
+                    ack.write(b"ok\n")  # after that the end may come at once
         except KeyboardInterrupt:  # perf trace got it too, and writes out what it has
             switch(DISABLE)
             note()

@@ -79,7 +79,11 @@ missing_things() {
     perf_runs || echo perf
     busybox_is_static || echo busybox
     find_python >/dev/null || echo python
-    if [[ $TASK == test ]]; then browser_is_there || echo browser; fi
+    if [[ $TASK == test ]]; then
+        browser_is_there || echo browser
+        # what our decoders are held against
+        for command in babeltrace2 tcpdump; do have "$command" || echo "$command"; done
+    fi
     if machines_wanted; then missing_for_machines; fi
 }
 
@@ -291,6 +295,8 @@ install_project() {
     fi
     say "installing the project into .venv ($kind)"
     quietly "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-input -e "$target"
+    say 'compiling the decoders (once)'
+    quietly "$VENV/bin/python" -m swarmscope.trace.compiling
     wanted_stamp "$kind" >"$STAMP"
     clean_up
     trap - EXIT INT TERM HUP

@@ -3,8 +3,8 @@
 from invoke.main import program
 
 from swarmscope.verbs import namespace
-from swarmscope.verbs.flags import end_parse_errors_in_2
+from swarmscope.verbs.command_line import adapt
 
 __all__ = ["namespace"]
 
-end_parse_errors_in_2(program)
+adapt(program)

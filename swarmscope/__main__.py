@@ -7,7 +7,7 @@ from invoke.program import Program
 
 from swarmscope import __version__
 from swarmscope.verbs import namespace
-from swarmscope.verbs.flags import end_parse_errors_in_2
+from swarmscope.verbs.command_line import adapt
 
 
 class _Config(Config):
@@ -21,7 +21,7 @@ def program() -> Program:
     result = Program(
         name="swarmscope", binary="swarmscope", namespace=namespace, version=__version__, config_class=_Config
     )
-    end_parse_errors_in_2(result)
+    adapt(result)
     return result
 
 

@@ -111,6 +111,7 @@ class _OutputShape(Strict):
     format: Literal[tuple(FORMATS)]  # type: ignore[valid-type]  # one list for this check and for people
     clock: str = "monotonic"
     optional: bool = False
+    copy_of: str = ""
 
 
 class _CollectorShape(Strict):
@@ -204,6 +205,11 @@ def _check(shape: _CollectorShape, root: Value, folder: Path, findings: Findings
             findings.add(
                 root.line_at(place), dotted(*place), f"unknown feature{did_you_mean(feature, FEATURES)}"
             )
+    files = {output.file for output in shape.outputs}
+    for number, output in enumerate(shape.outputs):
+        if output.copy_of and output.copy_of not in files - {output.file}:
+            key = ("outputs", number, "copy_of")
+            findings.add(root.line_at(key), "outputs", f"copy_of: {output.copy_of!r} is no other output")
     if not any(output.format == "losses-json" for output in shape.outputs):
         findings.add(root.line_at(("outputs",)), "outputs", "no losses-json: a collector counts what it lost")
 

@@ -1,4 +1,4 @@
-"""The formats an artifact can have: which this version decodes, and which are kept for their own tool.
+"""The formats an artifact can have, and what is done with each beside decoding it.
 
 Scope: names and what is done with each; the decoders are in ``trace.formats``. A folder is one artifact too:
 it travels as one tar and is a folder again once it is here.
@@ -12,32 +12,37 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """``tool``: what opens it, as a command line's beginning. ``unpacked``: ``collect`` leaves it as that
-    tool wants it, beside the packed file.
+    """``tool``: what else opens it, as a command line's beginning. ``unpacked``: ``collect`` leaves it as
+    that tool wants it, beside the packed file. ``aside``: no recording, but read together with one beside it.
     """
 
     name: str
-    decoded: bool
     tool: str = ""
     unpacked: bool = False
+    aside: bool = False
 
 
 FORMATS: Final = {
     entry.name: entry
     for entry in (
-        Format("perf-script", decoded=True),
-        Format("perf-stat-csv", decoded=True),
-        Format("ftrace-text", decoded=True),
-        Format("bpftrace-json-hops", decoded=True),
-        Format("bpftrace-json-histograms", decoded=True),
-        Format("bpftrace-json-stacks", decoded=True),
-        Format("losses-json", decoded=True),
-        Format("perf-data", decoded=False, tool="perf script -i", unpacked=True),
-        Format("trace-dat", decoded=False, tool="trace-cmd report -i", unpacked=True),
-        Format("ctf", decoded=False, tool="babeltrace2", unpacked=True),
-        Format("ring-buffer-pages", decoded=False, unpacked=True),
-        Format("function-graph-text", decoded=False, tool="less", unpacked=True),
-        Format("perf-trace-text", decoded=False, tool="less", unpacked=True),
+        Format("perf-script"),
+        Format("perf-data", tool="perf script -i", unpacked=True),
+        Format("perf-stat-csv"),
+        Format("perf-trace-text", tool="less", unpacked=True),
+        Format("ftrace-text"),
+        Format("function-graph-text", tool="less", unpacked=True),
+        Format("ring-buffer-pages", unpacked=True),
+        Format("trace-dat", tool="trace-cmd report -i", unpacked=True),
+        Format("trace-cmd-text"),
+        Format("bpftrace-json"),
+        Format("bpftrace-json-hops"),
+        Format("bpftrace-json-histograms"),
+        Format("bpftrace-json-stacks"),
+        Format("bpftrace-text"),
+        Format("ctf", tool="babeltrace2", unpacked=True),
+        Format("pcap", tool="tcpdump -r", unpacked=True),
+        Format("losses-json"),
+        Format("kallsyms", aside=True),
     )
 }
 """By the name that a collector's ``outputs`` give."""

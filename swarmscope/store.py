@@ -21,6 +21,7 @@ import io
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -33,6 +34,8 @@ from swarmscope.errors import UsageError
 
 FORMAT = 1
 LAST = "last"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -69,13 +72,17 @@ def read_json(path: Path) -> Any:
 
 
 def open_packed(path: Path) -> BinaryIO:
-    """A packed artifact as a readable binary stream; ``.zst`` and ``.gz`` are unpacked on the way."""
-    if path.suffix == ".zst":
+    """A packed file as a readable binary stream: zstd and gzip, told by name or content, are unpacked."""
+    file = path.open("rb")
+    magic = file.read(4)
+    file.seek(0)
+    if path.suffix == ".zst" or magic == ZSTD_MAGIC:
         # The decompressor alone cannot be read line by line.
-        return io.BufferedReader(zstandard.open(path, "rb"))
-    if path.suffix == ".gz":
+        return io.BufferedReader(zstandard.open(file, "rb", closefd=True))
+    if path.suffix == ".gz" or magic[:2] == GZIP_MAGIC:
+        file.close()
         return cast(BinaryIO, gzip.open(path, "rb"))
-    return path.open("rb")
+    return file
 
 
 def checksum(path: Path) -> str:
@@ -165,6 +172,11 @@ def create_run(root: Path, run_id: str) -> Run:
     return Run(path)
 
 
+def remove_run(run: Run) -> None:
+    """Remove a run's directory and all that is in it."""
+    shutil.rmtree(run.path)
+
+
 def open_run(root: Path, which: str = LAST) -> Run:
     """The run named by ``which``: ``last``, an id, the beginning of one, or a path.
 
@@ -175,7 +187,8 @@ def open_run(root: Path, which: str = LAST) -> Run:
         return Run(direct.resolve())
     runs = list_runs(root)
     if not runs:
-        raise UsageError(f"no runs in {root}", hint="record one: `invoke trace --mode overlay`")
+        what = "no runs" if which == LAST else f"no run {which!r}: there are none"
+        raise UsageError(f"{what} in {root}", hint="record one: `invoke trace --mode overlay`")
     if which == LAST:
         return runs[-1]
     matches = [run for run in runs if run.id == which] or [run for run in runs if run.id.startswith(which)]

@@ -15,6 +15,7 @@ import polars as pl
 from swarmscope.compare import (
     counts,
     function_times,
+    graph_times,
     histograms,
     ladder,
     latency,
@@ -95,6 +96,8 @@ def compare_sides(baseline: Side, subject: Side) -> Comparison:
         kernel_times=histograms.kernel_times(baseline, subject, table),
         function_times=function_times.function_times(baseline, subject),
         function_notes=function_times.notes(baseline, subject),
+        graph_source=graph_times.collector(baseline, subject),
+        graph_times=graph_times.graph_times(baseline, subject, table),
         losses=losses,
         window=evidence.window,
         clocks=tuple(finding.text for finding in evidence.clocks),

@@ -76,3 +76,26 @@ class FunctionTimes:
     p90: Bounded | None
     p99: Bounded | None
     buckets: tuple[Bucket, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Graphed:
+    """A function in the function graphs of one arm, per one-way packet sent; ns, None where all its calls
+    slept.
+    """
+
+    calls: float
+    total: float | None
+    """From entry to exit, interrupts cut out: the cumulative time."""
+    own: float | None
+    """``total`` without the traced calls below: self time."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphTimes:
+    """A function of either arm's function graphs."""
+
+    function: str
+    stage: str
+    baseline: Graphed
+    subject: Graphed

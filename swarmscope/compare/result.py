@@ -14,10 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from swarmscope.compare.kernel_counted import FunctionTimes, KernelTimes
+from swarmscope.compare.kernel_counted import FunctionTimes, GraphTimes, KernelTimes
 from swarmscope.errors import UsageError
 
-FORMAT = 3
+FORMAT = 4
 
 Level = Literal["comparable", "comparable with care", "not comparable"]
 FunctionState = Literal["added", "gone", "changed", "common", "background"]
@@ -301,6 +301,9 @@ class Comparison:
     """Empty where it was not asked to time functions, or could not."""
     function_notes: tuple[str, ...]
     """Functions it could not time, and why."""
+    graph_source: str
+    """The collector whose calls ``graph_times`` are; empty where none graphed functions."""
+    graph_times: tuple[GraphTimes, ...]
     losses: tuple[Loss, ...]
     window: tuple[Edge, ...]
     """Empty where nothing was traced."""

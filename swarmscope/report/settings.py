@@ -68,10 +68,24 @@ def _window(run: Mapping[str, Any], comparison: Comparison) -> list[tuple[str, s
 def _clock_table(clocks: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, list[str]]]]:
     """Certificates as rows: the columns any host has, in the order they come."""
     hosts = clocks.get("hosts", clocks)
-    certificates = {str(h): c for h, c in hosts.items() if isinstance(c, Mapping)}
+    certificates = {str(h): {**c, **_said_by_packets(c)} for h, c in hosts.items() if isinstance(c, Mapping)}
     keys = dict.fromkeys(str(key) for c in certificates.values() for key, v in c.items() if _flat(v))
     columns = [key for key in keys if key != "host"]
     return columns, [(h, [_word(k, c.get(k)) for k in columns]) for h, c in certificates.items()]
+
+
+def _said_by_packets(certificate: Mapping[str, Any]) -> dict[str, str]:
+    """What packets that two hosts recorded say of an alignment that was made without them."""
+    said = {}
+    counted = certificate.get("causality") or {}
+    if counted.get("receives"):
+        said["received_before_sent"] = f"{counted.get('violations', 0)} of {counted['receives']}"
+    for name, source in (("packets", certificate), ("LTTng's packets", certificate.get("lttng") or {})):
+        check = source.get("cross_check") or {}
+        if check:
+            word = "overlap" if check.get("overlap") else "are apart"
+            said[f"probes_and_{name}"] = f"{word} ({duration(float(check.get('apart_ns', 0)))})"
+    return said
 
 
 def _flat(value: Any) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
+from swarmscope.compare.kernel_counted import GraphTimes
 from swarmscope.compare.ladder import by_stage
 from swarmscope.compare.path import describe
 from swarmscope.compare.result import Comparison, Function, Reason, RoundTrip
@@ -152,6 +153,7 @@ def _rows(c: Comparison, page: str) -> Iterable[Row]:
         )
     if c.aliases:
         yield Row("renamed by kernel", list(c.aliases), ",  ")
+    yield from _graph_times(c)
     yield from _cost(c)
     yield Row("packets followed", _packets(c))
     if c.window:
@@ -266,6 +268,35 @@ def _function_times(c: Comparison) -> Iterable[Row]:
         lines.append(f"and {len(names) - FUNCTIONS_SHOWN} more")
     lines += c.function_notes
     yield Row("time in functions", lines, " " * WIDTH)
+
+
+def _graph_times(c: Comparison) -> Iterable[Row]:
+    """The functions that were added first, then what gained or lost most time of its own."""
+    if not c.graph_times:
+        return
+    added = {one.symbol for one in c.functions_in("added")}
+    order = sorted(c.graph_times, key=lambda one: (not _new(one, added), -abs(_gained(one)), one.function))
+    lines: list[Text | str] = [_line("per packet", "calls", "cumulative", "self", "self before", style="dim")]
+    for one in order[:FUNCTIONS_SHOWN]:
+        name = _styled(clean(one.function), "green" if _new(one, added) else "")
+        cells = [_ns(one.subject.total), _ns(one.subject.own), _ns(one.baseline.own)]
+        lines += [name, _line("", count(one.subject.calls), *cells)]
+    if len(order) > FUNCTIONS_SHOWN:
+        lines.append(f"and {len(order) - FUNCTIONS_SHOWN} more")
+    yield Row("function graphs", lines, " " * WIDTH)
+
+
+def _new(one: GraphTimes, added: set[str]) -> bool:
+    """Whether the baseline does not call it, or stacks say that it was added."""
+    return one.function in added or (not one.baseline.calls and one.subject.calls >= 0.1)
+
+
+def _gained(one: GraphTimes) -> float:
+    return (one.subject.own or 0.0) - (one.baseline.own or 0.0)
+
+
+def _ns(value: float | None) -> str:
+    return "-" if value is None else duration(value)
 
 
 def _cells(name: str, calls: str, mean: str, *quantiles: str, style: str = "") -> Text:

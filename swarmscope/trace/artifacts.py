@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import zstandard
 
 from swarmscope import store
@@ -32,6 +33,8 @@ class Output:
     format: str
     clock: str
     optional: bool = False
+    copy_of: str = ""
+    """Another output with the same recording: this one is read only where that one is missing."""
 
     @property
     def collector(self) -> str:
@@ -80,9 +83,13 @@ class Artifacts:
         return value if isinstance(value, dict) else {}
 
     def _find(self, host: str, relative: str) -> Path | None:
+        """Where an artifact lies: unpacked, if its own tool wants it so, else packed."""
+        unpacked = self.store.artifact(host, relative.rstrip("/"))
+        if unpacked.exists():
+            return unpacked
         for name in packed_names(relative):
             path = self.store.artifact(host, name)
-            if path.is_file():
+            if path.is_file() and not relative.endswith("/"):
                 return path
         return None
 
@@ -97,47 +104,69 @@ class Artifacts:
                         str(item["format"]),
                         str(item.get("clock") or ""),
                         bool(item.get("optional")),
+                        str(item.get("copy_of") or ""),
                     )
 
-    def undecoded(self) -> list[tuple[Output, Path]]:
-        """Artifacts that are here and no decoder reads, each with the path at which its own tool opens it."""
-        kept = []
-        for output in self.outputs():
-            known = FORMATS.get(output.format)
-            relative = f"{output.recorder['id']}/{output.file}"
-            packed = self._find(output.host, relative)
-            if known and not known.decoded and packed:
-                unpacked = self.store.artifact(output.host, relative.rstrip("/"))
-                kept.append((output, unpacked if unpacked.exists() else packed))
-        return kept
+    def for_tools(self) -> list[tuple[Output, Path]]:
+        """Artifacts that lie here as their own tool wants them, each with the path at which it opens them."""
+        found = [(one, self._find(one.host, f"{one.recorder['id']}/{one.file}")) for one in self.outputs()]
+        return [
+            (one, path)
+            for one, path in found
+            if path and one.format in FORMATS and FORMATS[one.format].unpacked
+        ]
 
     def _modules(self, host: str) -> dict[str, str]:
         path = self._find(host, "kallsyms.txt")
-        if path is None:
-            return {}
+        return symbols.read_kallsyms(io.BytesIO(self._read(host, path))) if path else {}
+
+    def _beside(self, output: Output) -> bytes:
+        """The symbols with their addresses that lie beside a recording; empty where there are none."""
+        names = [
+            item["file"] for item in output.recorder.get("outputs") or () if item["format"] == "kallsyms"
+        ]
+        if output.format != "perf-data" or not names:
+            return b""
+        path = self._find(output.host, f"{output.recorder['id']}/{names[0]}")
+        return self._read(output.host, path) if path else b""
+
+    def _read(self, host: str, path: Path) -> bytes:
         try:
             with store.open_packed(path) as file:
-                return symbols.read_kallsyms(io.BytesIO(file.read()))
+                return file.read()
         except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
             self.lose(host, "", "unreadable file", detail=f"{path.name}: {error}")
-            return {}
+            return b""
 
-    def decode(self, output: Output) -> formats.Decoded | None:
+    def decode(self, output: Output) -> Iterator[formats.Decoded]:
+        """What is in an artifact, batch by batch; nothing where it is missing or not to be read."""
         relative = f"{output.recorder['id']}/{output.file}"
         path = self._find(output.host, relative)
         if path is None:
             if not output.optional:
                 self.lose(output.host, output.collector, "missing file", detail=relative)
-            return None
-        known = FORMATS.get(output.format)
-        if known and not known.decoded:
-            return None
+            return
+        if output.format in FORMATS and FORMATS[output.format].aside:
+            return
+        if output.copy_of and self._find(output.host, f"{output.recorder['id']}/{output.copy_of}"):
+            return
         try:
-            with store.open_packed(path) as file:
-                return formats.decode(output.format, file, self._source(output, relative))
+            yield from formats.batches(output.format, path, self._source(output, relative))
         except TraceFileError as error:
             self.lose(output.host, output.collector, "unreadable file", detail=error.message)
+
+    def headers(self, output: Output) -> pl.DataFrame | None:
+        """The packets that an LTTng trace has headers of, as ``hops``; None where there is no such trace."""
+        relative = f"{output.recorder['id']}/{output.file}"
+        path = self._find(output.host, relative)
+        if output.format != "ctf" or path is None:
             return None
+        from swarmscope.trace.formats.ctf import packet_keys  # compiled code: for who has such a trace
+
+        try:
+            return packet_keys.decode(path, self._source(output, relative))
+        except TraceFileError:
+            return None  # said where the events were read
 
     def _source(self, output: Output, relative: str) -> formats.Source:
         facts = self.facts.get(output.host) or {}
@@ -155,6 +184,7 @@ class Artifacts:
             byteorder="big" if facts.get("byteorder") == "big" else "little",
             vxlan_port=int(flow.get("vxlan_port") or 4789),
             modules=self._modules(output.host) if output.format in ("perf-script", "ftrace-text") else {},
+            kallsyms=self._beside(output),
             tracepoints=fields.by_name(facts.get("tracepoints") or ()),
         )
 

@@ -1,9 +1,10 @@
 """One clock for all hosts: each host's offset from the reference, with a bound it surely keeps.
 
-Model: host clock = reference clock + theta(t). Each burst of probes leaves an interval for theta
-(``clock_bursts``); bursts of a stretch that nothing steered bound one another. Between neighbouring bursts
-theta is the straight line, and the bound grows towards the middle by ``wander`` and by what the hosts' own
-snapshots say of steering (``clock_audit``).
+Model: host clock = reference clock + theta, kept as a function of the host's clock. Probes, and packets that
+both hosts recorded, leave intervals for theta (``clock_bursts``); ``clock_fit`` makes of them a bound and an
+estimate, with the hosts' own snapshots (``clock_audit``) saying where a clock was steered. All hosts hang on
+the reference, as a star; what packets say beside the probes, and between hosts that are not the reference,
+is counted against it afterwards (``clock_causality``, ``audited``).
 
 Scope: all bursts of a run, piece by piece. Limits: a wander beyond ``WANDER`` that neither adjtimex nor the
 bursts show breaks the bound; an asymmetric path shifts the estimate by half the asymmetry, always inside
@@ -12,30 +13,32 @@ the bound.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from swarmscope.trace import clock_audit
-from swarmscope.trace.clock_alignment import Alignment, Beyond, Segment, Status
+from swarmscope.trace import clock_audit, clock_evidence
+from swarmscope.trace.clock_alignment import Alignment, Status
 from swarmscope.trace.clock_audit import Allowance, Audit, Finding
-from swarmscope.trace.clock_bursts import (
-    MAX_RATE,
-    WANDER,
-    Burst,
-    burst,
-    covering,
-    slope,
-    slope_error,
-    tightened,
-)
+from swarmscope.trace.clock_bursts import MAX_RATE, NONE, WANDER, Bounds, Burst, burst
+from swarmscope.trace.clock_causality import audited
+from swarmscope.trace.clock_fit import Fit, Segment, fit
+
+__all__ = ["MAX_RATE", "WANDER", "Alignment", "Segment", "align", "audited", "burst", "certify"]
 
 WALL_CLOCK_ERROR = 1_000_000
 """Least bound, ns, where only the wall clocks relate two hosts."""
+LOOSE = 5e-6
+"""Rates of a host within some seconds, as its packets show them, may differ by this where nothing steers."""
 
 
-def certify(run: Mapping[str, Any]) -> dict[str, Alignment | None]:
-    """The alignment of every host of a run from its ``run.json``; None where nothing relates its clock."""
+def certify(
+    run: Mapping[str, Any], *, packets: Mapping[str, Bounds] | None = None
+) -> dict[str, Alignment | None]:
+    """The alignment of every host of a run from its ``run.json``; None where nothing relates its clock.
+
+    ``packets`` are a host's bounds from packets that it and the reference both stamped, where these are to be
+    part of the fit (see ``clock_matches.bounds``); without them they stay independent evidence.
+    """
     clocks = run.get("clocks") or {}
     records = clocks.get("hosts") or {}
     hosts = [str(host["name"]) for host in (run.get("inventory") or {}).get("hosts") or ()]
@@ -52,6 +55,7 @@ def certify(run: Mapping[str, Any]) -> dict[str, Alignment | None]:
             reference=reference,
             reference_record=records.get(reference) or {},
             same_kernel=host in kernels and kernels[host] == kernels.get(reference),
+            packets=(packets or {}).get(host, NONE),
         )
         for host in hosts
     }
@@ -64,6 +68,7 @@ def align(
     reference: str,
     reference_record: Mapping[str, Any],
     same_kernel: bool,
+    packets: Bounds = NONE,
 ) -> Alignment | None:
     """The alignment of one host from ``run.json``'s ``clocks``; None where nothing relates its clock.
 
@@ -75,124 +80,81 @@ def align(
         return Alignment(host, reference, "reference", True, findings=own.findings)
     entries = [e for e in (record.get("start"), *(record.get("middle") or ()), record.get("end")) if e]
     entries = [entry for entry in entries if entry.get("samples")]
-    if not entries:
+    if not entries and not packets.two_sided:
         return _without_probes(host, record, reference, reference_record, own=own, same_kernel=same_kernel)
-    return _Fit(host, reference, entries, own, clock_audit.audit(reference, reference_record)).alignment(
-        same_kernel=same_kernel
+    other = clock_audit.audit(reference, reference_record)
+    return _fitted(host, reference, entries, packets, own=own, other=other, same_kernel=same_kernel)
+
+
+def _fitted(
+    host: str,
+    reference: str,
+    entries: Sequence[Mapping[str, Any]],
+    packets: Bounds,
+    *,
+    own: Audit,
+    other: Audit,
+    same_kernel: bool,
+) -> Alignment:
+    steepest = own.steepest + other.steepest
+    kept, wrong = clock_evidence.cleaned(packets, rate_error=LOOSE + 2 * steepest)
+    # By the host's clock, which steering makes the slower one, a rate is larger.
+    stretch = 1 / (1 - min(MAX_RATE + steepest, 0.5)) ** 2
+
+    def steering(first: Burst, last: Burst) -> Allowance:
+        """What both hosts' steering allows: what raises the reference's rate lowers theta's."""
+        mine, its = own.over(first.host, last.host), other.over(first.at, last.at)
+        below, above = mine.below + its.above, mine.above + its.below
+        return Allowance(below * stretch, above * stretch, mine.slew + its.slew)
+
+    made = fit(
+        clock_evidence.blocks(entries, kept), steering=steering, steepest=steepest, names=(host, reference)
+    )
+    wrong += made.wrong
+    mistaken = _wrong_matches(host, wrong, packets, made)
+    notes = [f.text for f in (*own.findings, *other.findings, *made.jumps, *mistaken)]
+    status: Status = "aligned" if made.segments else "one burst"
+    if made.torn:
+        notes.append("a clock stepped within a burst: the bound covers everything seen")
+    if made.jumps or made.torn:
+        status = "inconsistent"
+    if status == "one burst":
+        notes.append("probes at one end of the run only: the bound grows with 100 ppm")
+    if same_kernel:
+        notes.append("one kernel with the reference: the true offset is 0")
+    return Alignment(
+        host,
+        reference,
+        status,
+        same_kernel,
+        made.bursts,
+        made.segments,
+        made.ends,
+        findings=(*own.findings, *made.jumps, *mistaken),
+        notes=tuple(notes),
+        made=_how(made, packets, wrong),
     )
 
 
-class _Fit:
-    """From the bursts and both hosts' audits to an alignment."""
+def _wrong_matches(host: str, wrong: int, packets: Bounds, made: Fit) -> tuple[Finding, ...]:
+    if not wrong:
+        return ()
+    zero = made.bursts[0].host
+    since, until = (packets.since - zero) / 1e9, (packets.until - zero) / 1e9
+    text = f"{host}: {wrong} of {packets.count} matched packets do not fit the others and were left out"
+    return (Finding("wrong matches", round(since, 3), round(until, 3), 0.0, text, False),)
 
-    def __init__(
-        self, host: str, reference: str, entries: Sequence[Mapping[str, Any]], own: Audit, other: Audit
-    ) -> None:
-        self.host, self.reference, self.entries = host, reference, entries
-        self.own, self.other = own, other
-        self.limit = MAX_RATE + own.steepest + other.steepest
-        self.jumps: list[Finding] = []
-        rough = [burst(e["samples"], lost=e.get("lost", 0), rate_error=self.limit) for e in entries]
-        self.torn = [one.low > one.high for one in rough]
-        self.bursts = [
-            covering(entry["samples"], one) if torn else one
-            for entry, one, torn in zip(entries, rough, self.torn, strict=True)
-        ]
-        self.allowed = [self._allow(a, b) for a, b in itertools.pairwise(self.bursts)]
-        self.wanders = [WANDER] * len(self.allowed)
 
-    def _between(self, first: Burst, last: Burst) -> Allowance:
-        """What both hosts' steering allows: what raises the reference's rate lowers theta's."""
-        own = self.own.over(first.host_time, last.host_time)
-        other = self.other.over(first.at, last.at)
-        return Allowance(own.below + other.above, own.above + other.below, own.slew + other.slew)
-
-    def _allow(self, first: Burst, last: Burst) -> Allowance:
-        allowed = self._between(first, last)
-        rate, error = slope(first, last), slope_error(first, last)
-        if abs(rate) - error <= self.limit:
-            return allowed
-        moved = rate * (last.at - first.at)
-        start = self.bursts[0].at
-        since, until = (first.at - start) / 1e9, (last.at - start) / 1e9
-        what = f"clock moved by {moved / 1e6:+.3f} ms against {self.reference}'s, faster than any clock runs,"
-        text = f"{self.host}: {what} between {since:.1f} s and {until:.1f} s: it stepped or stood still"
-        self.jumps.append(Finding("jump", round(since, 3), round(until, 3), moved / 1e9, text, True))
-        return Allowance(self.limit, self.limit, allowed.slew + abs(moved))
-
-    def _stretches(self) -> list[tuple[int, int]]:
-        """First and last burst of each stretch that nothing steered."""
-        found, start = [], 0
-        for number in range(len(self.bursts)):
-            calm = (
-                number < len(self.allowed)
-                and self.allowed[number].range <= WANDER
-                and self.allowed[number].slew == 0
-                and not (self.torn[number] or self.torn[number + 1])
-            )
-            if not calm:
-                found.append((start, number))
-                start = number + 1
-        return found
-
-    def _sharpen(self, start: int, end: int) -> None:
-        """The bursts of a calm stretch again: drift taken out of each, then bounded by one another."""
-        first, last = self.bursts[start], self.bursts[end]
-        steered = self._between(first, last).range
-        error = slope_error(first, last) + WANDER + steered
-        mine = slice(start, end + 1)
-        if error < self.limit:
-            rate = slope(first, last)
-            again = [
-                burst(e["samples"], lost=e.get("lost", 0), rate=rate, rate_error=error)
-                for e in self.entries[mine]
-            ]
-            # The rate within a burst may wander more than that between bursts shows.
-            self.bursts[mine] = [
-                new if new.low <= new.high else old for new, old in zip(again, self.bursts[mine], strict=True)
-            ]
-        self.bursts[mine], wander = tightened(self.bursts[mine], wander=WANDER + steered)
-        self.wanders[start:end] = [wander] * (end - start)
-
-    def _beyond(self, stretch: tuple[int, int]) -> Beyond:
-        first, last = self.bursts[stretch[0]], self.bursts[stretch[1]]
-        growth = slope_error(first, last) + 2 * max((*self.wanders[stretch[0] : stretch[1]], WANDER))
-        if first is last or growth >= self.limit:
-            return Beyond(0.0, self.limit)
-        return Beyond(slope(first, last), growth)
-
-    def alignment(self, *, same_kernel: bool) -> Alignment:
-        stretches = self._stretches()
-        for start, end in stretches:
-            if end > start:
-                self._sharpen(start, end)
-        segments = [
-            Segment(first, last, allowed.below, allowed.above, wander, allowed.slew)
-            for first, last, allowed, wander in zip(
-                self.bursts, self.bursts[1:], self.allowed, self.wanders, strict=False
-            )
-        ]
-        status: Status = "aligned" if segments else "one burst"
-        notes = [f.text for f in (*self.own.findings, *self.other.findings, *self.jumps)]
-        if any(self.torn):
-            notes.append("a clock stepped within a burst: the bound covers everything seen")
-        if self.jumps or any(self.torn):
-            status = "inconsistent"
-        if status == "one burst":
-            notes.append("probes at one end of the run only: the bound grows with 100 ppm")
-        if same_kernel:
-            notes.append("one kernel with the reference: the true offset is 0")
-        return Alignment(
-            self.host,
-            self.reference,
-            status,
-            same_kernel,
-            tuple(self.bursts),
-            tuple(segments),
-            (self._beyond(stretches[0]), self._beyond(stretches[-1])),
-            findings=(*self.own.findings, *self.jumps),
-            notes=tuple(notes),
-        )
+def _how(made: Fit, packets: Bounds, wrong: int) -> dict[str, Any]:
+    """The certificate's account of the fit."""
+    return {
+        "windows": {
+            "made": made.windows,
+            "split": made.splits,
+            "margin_ns": None if made.margin is None else round(made.margin),
+        },
+        "packets": {"used": sum(one.packets for one in made.bursts), "wrong": wrong, "given": packets.count},
+    }
 
 
 def _without_probes(

@@ -21,7 +21,16 @@ from typing import Any, Literal
 from swarmscope.trace.clock_bursts import MAX_RATE
 
 Kind = Literal[
-    "wall step", "steered", "slewing", "hidden slew", "slept", "tai", "source", "namespace", "jump"
+    "wall step",
+    "steered",
+    "slewing",
+    "hidden slew",
+    "slept",
+    "tai",
+    "source",
+    "namespace",
+    "jump",
+    "wrong matches",
 ]
 
 TICK_RATE = 100e-6
@@ -36,6 +45,8 @@ WORTH_PPM, WORTH_NS = 1.0, 10_000
 """Steering below this is a time daemon's daily work: it widens the bound by less than anybody looks at."""
 SLIVER = 0.2
 """Least share of an interval for a span to be its own; with less it only touches it at an end."""
+WHOLE = 0.98
+"""Least share of a span for its mean to be the interval's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +117,8 @@ class Audit:
         shares = [(min(end, s.end) - max(start, s.start), s) for s in self.spans]
         shares = [(overlap, s) for overlap, s in shares if overlap > 0]
         main = [(overlap, s) for overlap, s in shares if overlap >= SLIVER * length]
+        # The mean over a span is not that over a part of it.
+        main = main if all(overlap >= WHOLE * (s.end - s.start) for overlap, s in main) else []
         slew = sum(s.slew for _, s in shares)
         if len(main) == 1 and main[0][1].mean is not None:
             overlap, span = main[0]

@@ -38,6 +38,29 @@ EVENTS: Mapping[str, pl.DataType] = {
     "arm": pl.String(),  # baseline, subject or empty
 }
 
+CALLS: Mapping[str, pl.DataType] = {
+    "ts": pl.Int64(),  # of the entry
+    "err": pl.Int64(),
+    "collector": pl.String(),
+    "host": pl.String(),
+    "kernel": pl.String(),
+    "cpu": pl.Int32(),  # of the entry
+    "pid": pl.Int32(),
+    "comm": pl.String(),
+    "function": pl.String(),  # as the kernel names it
+    "parent": pl.String(),  # the traced function that called it; empty: none was traced above it
+    "depth": pl.Int32(),  # of traced calls above it, 0 for a root
+    "dur": pl.Int64(),  # ns from entry to exit, interrupts cut out
+    "self": pl.Int64(),  # dur less that of its direct traced calls
+    "irq": pl.Int64(),  # ns of interrupts that were cut out
+    "slept": pl.Boolean(),  # the task was off the CPU in between: dur holds that time
+    "folded": pl.Int32(),  # direct recursions folded into this call
+    "retval": pl.Int64(),  # where the kernel recorded it
+    "skb": pl.UInt64(),  # where an argument is one
+    "trial": pl.Int32(),
+    "arm": pl.String(),
+}
+
 STACKS: Mapping[str, pl.DataType] = {
     "stack": pl.Int32(),
     "frames": pl.List(pl.Int32()),  # rows of FRAMES, outermost caller first
@@ -142,6 +165,7 @@ LOSSES: Mapping[str, pl.DataType] = {
 
 TABLES: Mapping[str, Mapping[str, pl.DataType]] = {
     "events": EVENTS,
+    "calls": CALLS,
     "stacks": STACKS,
     "frames": FRAMES,
     "hops": HOPS,

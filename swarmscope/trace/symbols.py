@@ -15,8 +15,11 @@ UNKNOWN = "[unknown]"
 """What perf prints for an address without a symbol."""
 
 _SUFFIX = re.compile(r"(?:\.(?:isra|part|constprop|cold|llvm|lto_priv|clone)(?:\.[0-9a-fA-F]+)?)+$")
-_MODULE = re.compile(r"\s+\(?\[([^\[\]\s]+)\]\)?$")
-_FILE = re.compile(r"\s+\((?:/[^()]*|inlined|deleted|unknown|\[unknown\])\)$")
+_MODULE = re.compile(r"\s+\(?\[([^\[\]\s]+)\](?:\+0x[0-9a-f]+)?\)?$")
+_FILE = re.compile(
+    r"\s+\(((?:/|anon_inode:|memfd:)[^()]*(?:\(deleted\))?|inlined|deleted|unknown|\[unknown\])\)$"
+)
+_OBJECT = re.compile(r"/([^/]+)\.ko(?:\.(?:xz|gz|zst|debug))?$")
 _OFFSET = re.compile(r"\+0x[0-9a-fA-F]+(?:/0x[0-9a-fA-F]+)?$")
 
 
@@ -33,6 +36,8 @@ def split(raw: str) -> tuple[str, str]:
     name, module = raw, ""
     while match := _FILE.search(name):
         name = name[: match.start()]
+        if file := _OBJECT.search(match.group(1)):
+            module = file.group(1).replace("-", "_")
     if match := _MODULE.search(name):
         name, module = name[: match.start()], match.group(1)
         if module.startswith(("kernel", "guest.kernel", "unknown")):

@@ -1,63 +1,56 @@
 """From a run's raw artifacts to its tables: decode, align, name, attribute, write.
 
-``build`` reads ``run.json``, ``traffic.json`` and ``raw/`` and writes ``tables/<table>.parquet`` and
-``tables/clocks.json`` (a certificate a host). It needs no host, no root and no network, and gives the same
+``build`` reads ``run.json``, ``traffic.json`` and ``raw/`` and writes ``tables/`` (see ``partitions``) and in
+it ``clocks.json`` (a certificate a host). It needs no host, no root and no network, and gives the same
 bytes for the same input. What is missing or unreadable becomes a row of ``losses``, never a failure of
 the rest. Order of events and hops: time, host, cpu, then as recorded.
 """
 
 from __future__ import annotations
 
-import io
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import polars as pl
 
 from swarmscope import store
-from swarmscope.errors import UsageError
-from swarmscope.trace import attribute, clock, roles, schema
+from swarmscope.trace import attribute, clock, partitions, roles, schema
 from swarmscope.trace.artifacts import Artifacts
 from swarmscope.trace.numbering import Numbers
+from swarmscope.trace.spool import FIRST, LAST, Spool, inside
+
+Finish: TypeAlias = Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]
+"""Rows of a slab and the hops around it to the rows as they are written."""
 
 CLOCKS = "clocks.json"
 _COUNTERS_OF_FORMATS = ("overrun", "map_full")
 """Losses that a decoder finds as well as the collector's own counters: the larger one counts."""
 
 
-def build(run: store.Run) -> dict[str, pl.DataFrame]:
-    """Decode everything of ``run`` into tables, write them, and return them by name.
+MARGIN = 2 * (attribute.WITHIN + attribute.AFTER)
+"""Nanoseconds around a slab in which there may be what tells the packet of an event in it."""
+
+
+def build(run: store.Run) -> dict[str, int]:
+    """Decode everything of ``run`` into tables, write them, and say how many rows each has.
+
+    Memory does not grow with the length of a trace: large tables are merged slab by slab (``spool``).
 
     Raises ``UsageError`` where ``run.json`` itself cannot be read.
     """
-    frames, certificates = _Build(run).run()
-    for name in schema.TABLES:
-        buffer = io.BytesIO()
-        frames[name].write_parquet(buffer, compression="zstd")
-        store.write_atomic(run.tables / f"{name}.parquet", buffer.getvalue())
-    store.write_json(run.tables / CLOCKS, certificates)
-    return frames
+    return _Build(run).run()
 
 
 def load(run: store.Run) -> dict[str, pl.DataFrame]:
     """The tables of ``run`` as ``build`` wrote them; ``UsageError`` naming the table that is not there."""
-    frames = {}
-    for name in schema.TABLES:
-        path = run.tables / f"{name}.parquet"
-        try:
-            frames[name] = schema.conform(name, pl.read_parquet(path))
-        except FileNotFoundError:
-            raise UsageError(f"{path}: no such table", hint="decode the run: `invoke collect`") from None
-        except pl.exceptions.PolarsError as error:
-            raise UsageError(
-                f"{path}: cannot be read: {error}", hint="decode it again: `invoke collect`"
-            ) from None
-    return frames
+    return {name: partitions.read(run.tables, name) for name in schema.TABLES}
 
 
 class _Build:
     def __init__(self, run: store.Run) -> None:
         self.store = run
         self.raw = Artifacts(run)
+        self.headers = schema.empty("hops")
         self.record, self.kernels, self.clocks = self.raw.record, self.raw.kernels, self.raw.clocks
         self.reference = str(self.clocks.get("reference") or next(iter(self.raw.hosts), ""))
         self.alignments = clock.certify(self.record)
@@ -69,20 +62,30 @@ class _Build:
             self.raw.topologies, self.kernels, wire_netns=self.raw.wire, network=self.record.get("network")
         )
 
-    def run(self) -> tuple[dict[str, pl.DataFrame], dict[str, Any]]:
+    def run(self) -> dict[str, int]:
         frames: dict[str, list[pl.DataFrame]] = {name: [] for name in schema.TABLES}
         numbers = Numbers()
-        for output in self.raw.outputs():
-            decoded = self.raw.decode(output)
-            if decoded is None:
-                continue
-            for name, frame in numbers.renumber(decoded.tables).items():
-                frames[name].append(self._aligned(frame, output.host) if "ts" in frame.columns else frame)
-        trials = self._trials()
-        hops = self._hops(_concat("hops", frames["hops"]), trials)
-        events = self._events(_concat("events", frames["events"]), hops, trials)
+        headers = []
+        with Spool("events", self.store.tables) as events, Spool("calls", self.store.tables) as calls:
+            spools = {"events": events, "calls": calls}
+            for output in self.raw.outputs():
+                file = numbers.of_file()
+                for decoded in self.raw.decode(output):
+                    for name, frame in file.renumber(decoded.tables).items():
+                        known = self._aligned(frame, output.host) if "ts" in frame.columns else frame
+                        spools[name].add(known) if name in spools else frames[name].append(known)
+                found = self.raw.headers(output)
+                if found is not None:
+                    headers.append(self._aligned(found, output.host))
+            trials = self._trials()
+            hops = self._hops(_concat("hops", frames["hops"]), trials)
+            self.headers = self._packets(_concat("hops", headers), hops, trials)
+            certificates = self._certificates(hops)
+            rows = {
+                "events": self._merge(events, lambda slab, near: self._events(slab, near, trials), hops),
+                "calls": self._merge(calls, lambda slab, _: self._calls(slab, trials), hops.clear()),
+            }
         tables = {
-            "events": events,
             **numbers.tables(),
             "hops": hops,
             "trials": trials,
@@ -92,11 +95,48 @@ class _Build:
             "devices": roles.table(self.devices),
             "losses": self._losses(frames["losses"]),
         }
-        certificates = {
+        partitions.write(
+            self.store.tables, {name: schema.conform(name, frame) for name, frame in tables.items()}
+        )
+        store.write_json(self.store.tables / CLOCKS, certificates)
+        return {name: rows[name] if name in rows else tables[name].height for name in schema.TABLES}
+
+    def _merge(self, spool: Spool, finish: Finish, hops: pl.DataFrame) -> int:
+        """Write the rows of a spool in order of time; ``finish`` gives a slab its last columns."""
+        with partitions.Partitions(self.store.tables, spool.table) as sink:
+            for begin, end, slab in spool.slabs(MARGIN):
+                low, high = max(begin, FIRST + MARGIN) - MARGIN, min(end, LAST - MARGIN) + MARGIN
+                near = hops.filter(pl.col("ts").is_between(low, high))
+                done = schema.conform(spool.table, finish(slab, near))
+                sink.add(inside(done, begin, end))
+        return sink.rows
+
+    def _certificates(self, hops: pl.DataFrame) -> dict[str, Any]:
+        """Each host's clock, and what packets say of it: those of the hops, and those of LTTng's headers."""
+        said = clock.audited(self.alignments, hops)
+        beside = clock.audited(self.alignments, self.headers) if self.headers.height else {}
+        for host, one in said.items():
+            early = one["causality"]["violations"]
+            if early and host != self.reference:
+                detail = f"packets, by {one['causality']['worst_ns']} ns beyond the clocks' bound at most"
+                self.raw.lose(host, "", "received before sent", count=early, detail=detail)
+        return {
             "reference": self.reference,
-            "hosts": {host: a.certificate() for host, a in self.alignments.items() if a},
+            "hosts": {
+                host: {
+                    **one.certificate(),
+                    **said.get(host, {}),
+                    **({"lttng": beside[host]} if beside else {}),
+                }
+                for host, one in self.alignments.items()
+                if one
+            },
         }
-        return {name: schema.conform(name, tables[name]) for name in schema.TABLES}, certificates
+
+    def _packets(self, headers: pl.DataFrame, hops: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
+        """LTTng's packets that are under test, each on the host of its kernel."""
+        ours = headers.filter(pl.col("key").is_in(hops["key"].unique().implode()), pl.col("key") != "")
+        return attribute.assign_trials(self._on_only_host(ours), trials)
 
     def _aligned(self, frame: pl.DataFrame, host: str) -> pl.DataFrame:
         alignment = self.alignments.get(host)
@@ -165,10 +205,30 @@ class _Build:
         return _ordered(attribute.assign_trials(named.select(hops.columns), trials))
 
     def _events(self, events: pl.DataFrame, hops: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
-        named = events.with_columns(
-            pl.when(pl.col("host") == "").then(self._only_host()).otherwise(pl.col("host")).alias("host")
+        named = self._with_headers(self._on_only_host(events))
+        return attribute.assign_trials(attribute.attribute(named, hops), trials)
+
+    def _calls(self, calls: pl.DataFrame, trials: pl.DataFrame) -> pl.DataFrame:
+        return attribute.assign_trials(self._on_only_host(calls), trials)
+
+    def _with_headers(self, events: pl.DataFrame) -> pl.DataFrame:
+        """Events of LTTng with the key that their own header gives."""
+        hit = ["kernel", "ts", "cpu", "event", "skb"]
+        keys = self.headers.select(*hit, pl.col("key").alias("_key")).unique(hit, keep="first")
+        if keys.is_empty():
+            return events
+        return (
+            events.join(keys, on=hit, how="left", maintain_order="left")
+            .with_columns(pl.coalesce("key", "_key").alias("key"))
+            .drop("_key")
         )
-        return _ordered(attribute.assign_trials(attribute.attribute(named, hops), trials))
+
+    def _on_only_host(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Rows of no host are of the only one of their kernel, where it has just one."""
+        unknown = pl.col("host") == ""
+        return frame.with_columns(
+            pl.when(unknown).then(self._only_host()).otherwise(pl.col("host")).alias("host")
+        )
 
     def _only_host(self) -> pl.Expr:
         """The host of a kernel that has just one; empty for a shared kernel."""

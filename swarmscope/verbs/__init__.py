@@ -11,7 +11,7 @@ from types import ModuleType
 from invoke.collection import Collection
 from invoke.tasks import Task
 
-from swarmscope.verbs import bench, demo, develop, health, inspect, labs, runs, swarm
+from swarmscope.verbs import bench, demo, develop, files, health, inspect, labs, runs, swarm
 
 
 def collection(*modules: ModuleType) -> Collection:
@@ -24,4 +24,4 @@ def collection(*modules: ModuleType) -> Collection:
     return result
 
 
-namespace = collection(labs, swarm, inspect, health, runs, demo, bench, develop)
+namespace = collection(labs, swarm, inspect, health, runs, files, demo, bench, develop)

@@ -22,9 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, overload
 
-from invoke.exceptions import Exit, ParseError
+from invoke.exceptions import Exit
 from invoke.parser.argument import Argument
-from invoke.program import Program
 from invoke.tasks import Task
 
 from swarmscope import console
@@ -60,6 +59,7 @@ def verb(
     iterable: Sequence[str] = ("limit",),
     positional: Sequence[str] = (),
     name: str = "",
+    words: str = "",
 ) -> Callable[[Callable[..., Any]], Task[Any]]: ...
 
 
@@ -70,16 +70,20 @@ def verb(
     iterable: Sequence[str] = ("limit",),
     positional: Sequence[str] = (),
     name: str = "",
+    words: str = "",
 ) -> Any:
     """Make ``body(c, ...)`` an Invoke task that ends in the exit codes of ``errors``.
 
     Use as ``@verb`` or ``@verb(help={...}, iterable=["limit", "set"], positional=["name"])``. Every parameter
     after ``c`` needs a default, from which Invoke takes the type of the flag; a list flag has the default
-    ``()``.
+    ``()``. ``words`` is the list flag that bare words after the verb are taken for.
     """
-    if body is None:
-        return functools.partial(_task, help=help, iterable=iterable, positional=positional, name=name)
-    return _task(body, help=help, iterable=iterable, positional=positional, name=name)
+    if words:
+        iterable = (*iterable, words)
+    made = functools.partial(
+        _task, help=help, iterable=iterable, positional=positional, name=name, words=words
+    )
+    return made if body is None else made(body)
 
 
 def _task(
@@ -89,6 +93,7 @@ def _task(
     iterable: Sequence[str],
     positional: Sequence[str],
     name: str,
+    words: str,
 ) -> Task[Any]:
     signature = inspect.signature(function)
     lists = [flag for flag in iterable if flag in signature.parameters]
@@ -118,7 +123,7 @@ def _task(
         # One table of texts may serve several verbs; Invoke refuses texts of flags that a verb does not have.
         if flag.replace("_", "-") in flags:
             texts[flag.replace("_", "-")] = text
-    return _Verb(
+    made = _Verb(
         run,
         name=name or None,
         help=texts,
@@ -126,6 +131,8 @@ def _task(
         positional=list(positional),
         auto_shortflags=False,
     )
+    made.words = words
+    return made
 
 
 class _Verb(Task[Any]):
@@ -134,6 +141,7 @@ class _Verb(Task[Any]):
     """
 
     SHORT: Final = {"verbose": "v"}
+    words: str = ""
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         # Invoke takes each text out of self.help as it uses it: a second call would find none.
@@ -196,27 +204,6 @@ def _typed(text: str, default: object) -> object:
 
 def _truth(text: str) -> bool:
     return text.strip().lower() not in ("", "0", "no", "false", "off")
-
-
-def end_parse_errors_in_2(program: Program) -> None:
-    """Make a flag or verb that ``program`` does not know end in exit code 2, as all usage errors do.
-
-    Invoke ends in 1 there and offers no setting, so its two parsing steps are wrapped on the one instance.
-    """
-
-    def wrap(parse: Callable[..., None]) -> Callable[..., None]:
-        @functools.wraps(parse)
-        def parse_or_exit(*args: Any) -> None:
-            try:
-                parse(*args)
-            except ParseError as problem:
-                raise Exit(str(problem), code=UsageError.exit_code) from problem
-
-        return parse_or_exit
-
-    program.parse_core = wrap(program.parse_core)  # type: ignore[method-assign]
-    program.parse_tasks = wrap(program.parse_tasks)  # type: ignore[method-assign]
-    program.parse_cleanup = wrap(program.parse_cleanup)  # type: ignore[method-assign]
 
 
 def find_inventory(inventory: str = "", *, root: Path | None = None) -> Path:

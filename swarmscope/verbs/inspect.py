@@ -22,6 +22,7 @@ from swarmscope.errors import UsageError
 from swarmscope.inventory import IGNORED
 from swarmscope.model import Host, Inventory
 from swarmscope.report.wording import interval, size, times
+from swarmscope.trace import importing
 from swarmscope.verbs.flags import hosts_for, verb
 
 NOT_MEASURED = "not measured here: invoke bench perturbation"
@@ -201,7 +202,9 @@ def _run_line(record: Mapping[str, Any]) -> dict[str, str]:
     notes = [f"without {', '.join(missing)}"] if missing else []
     return {
         "state": str(record.get("state", "?")),
-        "arms": f"{playbook.get('subject', '?')} against {playbook.get('baseline', '?')}",
+        "arms": f"{len(record['files'])} files"
+        if importing.imported(record)
+        else f"{playbook.get('subject', '?')} against {playbook.get('baseline', '?')}",
         "hosts": " ".join(names),
         "fetched": size(pulled) if pulled else "",
         "notes": "; ".join([*notes, *map(str, record.get("notes") or ())]),

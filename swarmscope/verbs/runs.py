@@ -17,13 +17,14 @@ from swarmscope import console, store
 from swarmscope.capture import conduct
 from swarmscope.capture.plan import order_trials
 from swarmscope.collectors import load_all
+from swarmscope.compare.recordings import compare_recordings
 from swarmscope.errors import PartialResult, UsageError
 from swarmscope.formats import FORMATS
 from swarmscope.inventory import load as load_inventory
 from swarmscope.model import CollectorChoice, Inventory, Playbook
 from swarmscope.playbook import load as load_playbook
-from swarmscope.report import answer, terminal
-from swarmscope.trace import tables
+from swarmscope.report import answer, changes, recordings, terminal
+from swarmscope.trace import importing, tables
 from swarmscope.trace.artifacts import Artifacts
 from swarmscope.verbs.flags import find_inventory, hosts_for, verb
 
@@ -34,6 +35,8 @@ HELP = {
     "collectors": "only these collectors of the playbook, separated by commas",
     "trials": "plain trials of each arm, instead of the playbook's",
     "allow-missing": "go on without hosts that cannot be reached (exit code 4)",
+    "what": "a run, or two runs or trace files; words after the verb are taken for these",
+    "kallsyms": "a copy of the recorded boot's /proc/kallsyms, where a file holds addresses (perf.data)",
     "run": "run id, the beginning of one, a path, or 'last'",
     "other": "a second run whose subject is compared with this run's baseline",
     "arms": "the two arms to compare",
@@ -195,6 +198,7 @@ def collect(
     """Fetch what a run left on its hosts, verify it, and decode it into tables."""
     del c
     found = store.open_run(store.runs_root(), run)
+    importing.refuse(found, "collect")
     hosts = inventory_of(found.read(), inventory)
     problem: PartialResult | None = None
     try:
@@ -204,11 +208,11 @@ def collect(
         problem, pulled = error, []
     if pulled or not (found.tables / tables.CLOCKS).is_file():
         built = tables.build(found)
-        console.note(", ".join(f"{len(frame)} {name}" for name, frame in built.items() if len(frame)))
-    kept = Artifacts(found).undecoded()
+        console.note(", ".join(f"{rows} {name}" for name, rows in built.items() if rows))
+    kept = Artifacts(found).for_tools()
     for output, path in kept:
         opened = f"{FORMATS[output.format].tool} {path}".strip()
-        console.note(f"{output.host}: {output.collector}: kept, not decoded yet: {opened}")
+        console.note(f"{output.host}: {output.collector}: also for its own tool: {opened}")
     if problem:
         raise problem
     if json:
@@ -222,20 +226,40 @@ def collect(
         console.show(f"{found.id}: nothing to fetch")
 
 
-@verb(help=HELP)
+@verb(help=HELP, words="what")
 def compare(
-    c: Any, run: str = store.LAST, other: str = "", arms: str = "baseline,subject", json: bool = False
+    c: Any,
+    what: Sequence[str] = (),
+    run: str = store.LAST,
+    other: str = "",
+    arms: str = "baseline,subject",
+    kallsyms: str = "",
+    json: bool = False,
 ) -> None:
-    """The answer of a run, from its directory alone."""
+    """The answer of a run from its directory alone; or two runs or trace files against each other."""
     del c
-    found = store.open_run(store.runs_root(), run)
-    second = store.open_run(store.runs_root(), other) if other else found
-    baseline, subject = split_arms(arms)
-    comparison = answer.compare_runs(found, second, baseline_arm=baseline, subject_arm=subject)
-    if json:
-        console.emit(comparison.to_json())
-    else:
-        console.show(terminal.render(comparison))
+    if len(what) > 2 or (what and other):
+        raise UsageError(
+            f"compare takes one run, or two runs or files; given were {len(what) + bool(other)}",
+            hint="invoke compare NORMAL OVERLAY",
+        )
+    names = [*what] or [run]
+    names += [other] if other else []
+    sides = [recordings.find(name) for name in names]
+    if all(isinstance(side, store.Run) and not importing.imported(side.read()) for side in sides):
+        runs = [side for side in sides if isinstance(side, store.Run)]
+        baseline, subject = split_arms(arms)
+        answered = answer.compare_runs(runs[0], runs[-1], baseline_arm=baseline, subject_arm=subject)
+        console.emit(answered.to_json()) if json else console.show(terminal.render(answered))
+        return
+    if len(sides) == 1:
+        raise UsageError(
+            f"{names[0]}: one recording alone has no arms to compare",
+            hint=f"name a second one: invoke compare {names[0]} OTHER",
+        )
+    loaded = [recordings.load(side, kallsyms=kallsyms) for side in sides]
+    found = compare_recordings(loaded[0], loaded[1])
+    console.emit(found.to_json()) if json else console.show(changes.render(found))
 
 
 def split_arms(arms: str) -> tuple[str, str]:
@@ -251,6 +275,7 @@ def report(c: Any, run: str = store.LAST, json: bool = False) -> None:
     """The answer of a run on the terminal, and the page ``report.html`` in its directory."""
     del c
     found = store.open_run(store.runs_root(), run)
+    importing.refuse(found, "report")
     comparison = answer.write_report(found)
     if json:
         console.emit(comparison.to_json())

@@ -32,6 +32,7 @@ from agent_recording import (
 from driving_agent import AgentProcess, marked, until
 
 from swarmscope.agent import tracefs
+from swarmscope.trace import read
 
 START = Callable[..., AgentProcess]
 ALL = ("bpftrace-latency", "ftrace-events", "perf-record", "perf-stat", "skb-path")
@@ -144,10 +145,10 @@ def test_packets_sent_right_after_the_gate_opened_are_all_there_every_time(recor
     recording.stop()
     queued = Counter(value[-1] for _, value in recording.hops() if value[0] == QUEUE)
     assert queued == {"a0": 5 * rounds, "b0": 5 * rounds}
-    for text in ("ftrace-events/events.txt", "perf-record/perf.script.txt"):
+    for file in ("ftrace-events/events.txt", "perf-record/perf.data"):
         # by its length: a neighbour may be asked for in between
-        pings = re.findall(r"net_dev_queue: dev=a0 .*len=98$", recording.text(text), re.MULTILINE)
-        assert len(pings) == 5 * rounds, text
+        pings = read(recording.folder / file).events.filter(dev="a0", len=98)
+        assert (pings["event"].str.ends_with("net_dev_queue")).sum() == 5 * rounds, file
     counted = re.search(
         r"^(\d+),,net:net_dev_queue,", recording.text("perf-stat.baseline/stat.csv"), re.MULTILINE
     )
@@ -171,11 +172,10 @@ def test_all_five_record_the_same_packets_at_once_and_lose_none(recording: Recor
     by_ftrace = set(
         re.findall(r"net_dev_queue: dev=a0 skbaddr=([0-9a-f]+)", recording.text("ftrace-events/events.txt"))
     )
-    script = recording.text("perf-record/perf.script.txt")
-    by_perf = set(re.findall(r"net_dev_queue: dev=a0 skbaddr=0x([0-9a-f]+)", script))
-    assert by_ftrace == by_perf  # raw addresses, the same ones in both
-    for function in ("veth_xmit", "dev_hard_start_xmit", "icmp_rcv"):
-        assert re.search(rf"^\s+[0-9a-f]+ {function}$", script, re.MULTILINE), function
+    by_perf = read(recording.folder / "perf-record" / "perf.data")
+    queued = by_perf.events.filter(event="net:net_dev_queue", dev="a0")
+    assert by_ftrace == {f"{skb:x}" for skb in queued["skb"]}  # raw addresses, the same ones in both
+    assert {"veth_xmit", "dev_hard_start_xmit", "icmp_rcv"} <= set(by_perf.frames["symbol"])
 
 
 def test_latency_histograms_count_every_step_once(recording: Recording) -> None:
@@ -214,7 +214,8 @@ def test_what_does_not_fit_is_counted_as_lost(recording: Recording) -> None:
     assert len(recording.hops()) == 64
     assert recording.losses("skb-path")["map_full"] > 1000
     assert recording.losses("bpftrace-latency")["map_full"] > 1000
-    assert recording.losses("perf-record")["lost_samples"] > 0
+    lost = read(recording.folder / "perf-record" / "perf.data").losses.filter(what="lost samples")
+    assert lost["count"].sum() > 0
     assert recording.losses("perf-record")["lost_chunks"] > 0
     assert recording.losses("ftrace-events")["overrun"] > 1000
 

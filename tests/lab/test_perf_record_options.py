@@ -1,8 +1,7 @@
-"""What perf-record adds on request, on this machine's kernel: frames of the program (dwarf), perf.data."""
+"""What perf-record keeps, on this machine's kernel: perf.data, or text with the program's frames (dwarf)."""
 
 from __future__ import annotations
 
-import io
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ import pytest
 from agent_recording import SENT, Pair, Recording, pair_of_namespaces, recording_between
 from driving_agent import AgentProcess
 
-from swarmscope.trace import formats
+from swarmscope.trace import read
 
 STACK = list[tuple[str, bool]]
 """Symbols from the outermost on, each with whether it is outside the kernel."""
@@ -31,8 +30,9 @@ def recording(start: Callable[..., AgentProcess], pair: Pair, tmp_path: Path) ->
 
 def sent_by_ping(recording: Recording) -> list[STACK]:
     """The stacks of the echo requests that ping handed to the device."""
-    data = (recording.folder / "perf-record" / "perf.script.txt").read_bytes()
-    decoded = formats.decode("perf-script", io.BytesIO(data), formats.Source("t", kernel="k"))
+    folder = recording.folder / "perf-record"
+    text = (folder / "perf.script.txt").is_file()
+    decoded = read(folder / ("perf.script.txt" if text else "perf.data")).tables
     assert decoded["losses"].is_empty(), decoded["losses"]
     frames = {row[0]: (row[1], row[2] == "[user]") for row in decoded["frames"].iter_rows()}
     stacks = dict(decoded["stacks"].iter_rows())
@@ -72,19 +72,14 @@ def test_dwarf_shows_the_programs_own_frames_outside_the_kernels_which_stay_as_t
     assert kernels[0].most_common(1)[0][0] == kernels[1].most_common(1)[0][0]
 
 
-def test_perf_data_is_kept_when_asked_for_and_perf_script_reads_it(recording: Recording) -> None:
-    record_pings(recording, keep_data=True)
+def test_perf_data_and_the_kernels_symbols_are_what_is_kept_and_perf_script_reads_it(
+    recording: Recording,
+) -> None:
+    record_pings(recording)
     path = recording.folder / "perf-record" / "perf.data"
     text = subprocess.run(["perf", "script", "-i", path], capture_output=True, text=True, check=True).stdout
     assert text.count("net:net_dev_queue: dev=a0 ") >= SENT
-    packed = recording.agent("pack", run=recording.run)["files"]
-    assert "perf-record/perf.data" in {entry["path"].rpartition(".")[0] for entry in packed}
-
-
-def test_without_asking_there_is_no_perf_data_and_nothing_is_missed(recording: Recording) -> None:
-    record_pings(recording)
-    assert not (recording.folder / "perf-record" / "perf.data").exists()
     packed = {
         entry["path"].rpartition(".")[0] for entry in recording.agent("pack", run=recording.run)["files"]
     }
-    assert packed == {"perf-record/perf.script.txt", "perf-record/losses.json"}
+    assert packed == {f"perf-record/{name}" for name in ("perf.data", "kallsyms", "losses.json")}

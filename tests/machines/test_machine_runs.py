@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pytest
 from clock_changes import slew, step
 from host_state import difference, settled, state
@@ -23,6 +24,7 @@ from running_verbs import Workplace, wait_for
 from swarmscope.collectors import load_all
 from swarmscope.formats import FORMATS, packed_names
 from swarmscope.places import shipped
+from swarmscope.trace import clock_causality, clock_matches, partitions
 
 if TYPE_CHECKING:
     from conftest import Machines
@@ -34,10 +36,11 @@ subject: overlay
 network: {name: swarmscope-overlay, subnet: 10.88.0.0/24}
 traffic:
   - {kind: ping, count: 20, size: 56, interval_ms: 20, traced_count: 10}
+  - {kind: rr, transport: tcp, count: 20, traced_count: 20, size: 64}
 trials: {plain: 3, traced: 2}
 collectors:
   - perf-stat
-  - perf-record: {keep_data: true}
+  - perf-record
   - ftrace-events
   - bpftrace-latency: {functions: "vxlan_xmit br_forward veth_xmit"}
   - skb-path
@@ -210,7 +213,62 @@ def test_loss_counters_stand_beside_every_artifact(recorded: dict[str, Any], swa
             assert packed, f"{host} {entry['id']}"
 
 
-def test_what_cannot_be_decoded_yet_is_kept_and_named(recorded: dict[str, Any], swarm: Ground) -> None:
+EVENTS = ("perf-record", "perf-trace", "ftrace-events", "function-graph", "trace-cmd", "lttng")
+CALLS = ("function-graph", "trace-cmd")
+ACROSS = ("perf-record", "function-graph", "trace-cmd", "lttng")
+"""Collectors in which a packet is followed from one host to the other."""
+
+
+def test_every_artifact_is_decoded_on_both_hosts_and_on_one_clock(
+    recorded: dict[str, Any], swarm: Ground
+) -> None:
+    events = partitions.read(swarm.newest / "tables", "events")
+    calls = partitions.read(swarm.newest / "tables", "calls")
+    for host in ("n1", "n2"):
+        assert set(EVENTS) <= set(events.filter(host=host)["collector"]), host
+        assert set(CALLS) <= set(calls.filter(host=host)["collector"]), host
+        for function in ADDED:
+            assert calls.filter(host=host, collector="function-graph", function=function).height, function
+    lost = partitions.read(swarm.newest / "tables", "losses")
+    bad = lost.filter(pl.col("what").is_in(["damaged", "unreadable file", "no clock", "missing file"]))
+    assert bad.is_empty(), bad.rows()
+
+
+def test_the_same_packets_are_found_on_both_hosts_by_several_tools_and_arrive_after_they_left(
+    recorded: dict[str, Any], swarm: Ground
+) -> None:
+    events = partitions.read(swarm.newest / "tables", "events").filter(pl.col("key").is_not_null())
+    followed: dict[str, int] = {}
+    for collector in ACROSS:
+        found = clock_matches.matches(events.filter(collector=collector).with_columns(outer=pl.lit(False)))
+        counted = clock_causality.causality(found)
+        assert sum(pair["violations"] for pair in counted.values()) == 0, (collector, counted)
+        for key in found["key"]:
+            followed[key] = followed.get(key, 0) + 1
+    assert sum(tools >= 3 for tools in followed.values()) >= 10, followed
+
+
+def test_packets_and_probes_agree_about_the_clocks(recorded: dict[str, Any], swarm: Ground) -> None:
+    second = json.loads((swarm.newest / "tables" / "clocks.json").read_text())["hosts"]["n2"]
+    for said in (second, second["lttng"]):
+        assert said["causality"]["receives"] > 0 and said["causality"]["violations"] == 0
+        assert said["cross_check"]["overlap"], said["cross_check"]
+
+
+def test_the_answer_has_the_time_of_added_functions_per_packet(
+    recorded: dict[str, Any], swarm: Ground
+) -> None:
+    found = json.loads(swarm.run("compare", "--json")[0])
+    graphed = {one["function"]: one for one in found["graph_times"]}
+    for function in ADDED:
+        subject = graphed[function]["subject"]
+        assert subject["calls"] > 0 and 0 < subject["own"] <= subject["total"], graphed[function]
+    assert "function graphs" in swarm.run("report")[0]
+
+
+def test_what_other_tools_open_is_left_as_they_want_it_and_named(
+    recorded: dict[str, Any], swarm: Ground
+) -> None:
     out, err = swarm.run("collect")
     assert "nothing to fetch" in out
     for word in ("trace.dat", "ctf", "babeltrace2", "trace-cmd report"):

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from swarmscope.trace.clock_bursts import Bounds
+
 START = 4_000_000_000_000
 SECOND = 1_000_000_000
 DELAY = 5_000
@@ -97,6 +99,27 @@ class Pair:
             samples.append([one(time), other(there), other(back), one(home)])
             time = home + int(random.integers(1000, 400_000))
         return samples, time
+
+    def packets(self, seconds: float, rate: int) -> Bounds:
+        """``rate`` packets a second either way, from START on, as bounds of the host's offset."""
+        random = np.random.default_rng([self.seed, 5])
+        count = round(seconds * rate)
+        bounds = []
+        for sender, receiver, floor in (
+            (self.reference, self.host, DELAY + self.asymmetry),
+            (self.host, self.reference, DELAY),
+        ):
+            times = START + random.integers(0, round(seconds * SECOND), count)
+            late = floor + random.exponential(self.queue, count).astype(np.int64)
+            here = times + late if receiver is self.host else times
+            awake = np.ones(count, dtype=bool)
+            for since, until in self.host.pauses:  # a machine that is halted stamps nothing
+                awake &= (here < since) | (here > until)
+            times, late = times[awake], late[awake]
+            sent = np.array([sender.mono(int(t)) for t in times])
+            got = np.array([receiver.mono(int(t + d)) for t, d in zip(times, late, strict=True)])
+            bounds += [got, got - sent] if receiver is self.host else [sent, sent - got]
+        return Bounds(*bounds)
 
     def records(self, seconds: list[float], *, count: int = 60) -> tuple[dict[str, Any], dict[str, Any]]:
         """The host's and the reference's record with a burst at each of ``seconds`` after START."""

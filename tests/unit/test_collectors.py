@@ -118,7 +118,13 @@ def test_a_collector_is_rendered_into_the_agents_request(folder: Path) -> None:
     assert request["after"] is None
     assert request["gate"] == {"path": "ctl", "open": "enable\n", "close": "disable\n", "ack": "ack"}
     assert request["outputs"] == ["out.txt", "losses.json"]
-    described = {"file": "out.txt", "format": "perf-script", "clock": "boottime", "optional": False}
+    described = {
+        "file": "out.txt",
+        "format": "perf-script",
+        "clock": "boottime",
+        "optional": False,
+        "copy_of": "",
+    }
     assert request["described"][0] == described
     assert request["ready"] == {"file": "stderr", "match": "armed", "timeout_s": 25}
     assert request["fifos"] == ["ctl", "ack"]

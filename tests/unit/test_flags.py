@@ -12,7 +12,8 @@ from invoke.program import Program
 
 from swarmscope.errors import HostUnreachable, Refused, SwarmscopeError, UsageError
 from swarmscope.places import shipped
-from swarmscope.verbs.flags import end_parse_errors_in_2, find_inventory, hosts_for, verb
+from swarmscope.verbs.command_line import adapt
+from swarmscope.verbs.flags import find_inventory, hosts_for, verb
 
 seen: dict[str, Any] = {}
 
@@ -49,7 +50,7 @@ def run(*words: str) -> int:
     namespace = Collection()
     namespace.add_task(do_it)
     program = Program(namespace=namespace, name="test", binary="test")
-    end_parse_errors_in_2(program)
+    adapt(program)
     with pytest.raises(SystemExit) as ended:
         program.run(["test", *words])
         raise SystemExit(0)

@@ -5,12 +5,14 @@ import re
 import shutil
 from pathlib import Path
 
+import duckdb
+import pandas
 import polars as pl
 import pytest
 
 from swarmscope import store
 from swarmscope.errors import UsageError
-from swarmscope.trace import schema, tables
+from swarmscope.trace import schema, spool, tables
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "run-overlay"
 
@@ -25,7 +27,18 @@ def run(tmp_path: Path) -> store.Run:
 def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pl.DataFrame]:
     path = tmp_path_factory.mktemp("built") / "run"
     shutil.copytree(GOLDEN, path)
-    return tables.build(store.Run(path))
+    return built_of(store.Run(path))
+
+
+def built_of(run: store.Run) -> dict[str, pl.DataFrame]:
+    rows = tables.build(run)
+    built = tables.load(run)
+    assert rows == {name: frame.height for name, frame in built.items()}
+    return built
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def path_of(hops: pl.DataFrame) -> list[str]:
@@ -138,14 +151,14 @@ def test_the_clock_of_a_host_on_the_same_kernel_is_measured_and_holds_the_truth(
 
 
 def test_tables_load_as_built_and_building_again_gives_the_same_bytes(run: store.Run) -> None:
-    built = tables.build(run)
-    first = {path.name: path.read_bytes() for path in run.tables.iterdir()}
+    built = built_of(run)
+    first = content_of(run.tables)
     loaded = tables.load(run)
     for name in schema.TABLES:
         assert loaded[name].equals(built[name]), name
         assert dict(loaded[name].schema) == dict(schema.TABLES[name])
     tables.build(run)
-    assert {path.name: path.read_bytes() for path in run.tables.iterdir()} == first
+    assert content_of(run.tables) == first
 
 
 def test_missing_and_damaged_files_become_losses_and_the_rest_is_decoded(run: store.Run) -> None:
@@ -153,7 +166,7 @@ def test_missing_and_damaged_files_become_losses_and_the_rest_is_decoded(run: st
     broken = run.raw("n1") / "perf-record" / "perf.script.txt.zst"
     broken.write_bytes(b"not packed at all")
     (run.raw("n2") / "topology.json").write_text("{")
-    built = tables.build(run)
+    built = built_of(run)
     lost = {(r["what"], r["collector"]) for r in built["losses"].iter_rows(named=True)}
     assert ("missing file", "ftrace-events") in lost and ("unreadable file", "") in lost
     assert any(
@@ -163,14 +176,14 @@ def test_missing_and_damaged_files_become_losses_and_the_rest_is_decoded(run: st
 
 
 def test_a_free_with_a_junk_device_takes_the_device_the_packet_was_on(run: store.Run) -> None:
-    whole = tables.build(run)["hops"].filter(pl.col("event").is_in(["skb:consume_skb", "skb:kfree_skb"]))
+    whole = built_of(run)["hops"].filter(pl.col("event").is_in(["skb:consume_skb", "skb:kfree_skb"]))
     path = run.raw("n1") / "skb-path" / "hops.json.zst"
     with store.open_packed(path) as file:
         text = file.read()
     path.unlink()
     # codes 6 and 7 are the frees: what they read as namespace and ifindex is made up
     path.with_suffix("").write_bytes(re.sub(rb"\[([67]), ?\d+, ?\d+,", rb"[\1,17,4711,", text))
-    after = tables.build(run)["hops"].filter(pl.col("event").is_in(["skb:consume_skb", "skb:kfree_skb"]))
+    after = built_of(run)["hops"].filter(pl.col("event").is_in(["skb:consume_skb", "skb:kfree_skb"]))
     same = ["ts", "host", "netns", "ifindex", "label", "key"]
     assert whole.height >= 12 and after.select(same).equals(whole.select(same))
 
@@ -179,12 +192,12 @@ def test_a_host_that_was_not_collected_is_named_once(run: store.Run) -> None:
     record = run.read()
     run.write({**record, "missing": ["n2"]})
     shutil.rmtree(run.raw("n2"))
-    lost = tables.build(run)["losses"].filter(pl.col("host") == "n2")
+    lost = built_of(run)["losses"].filter(pl.col("host") == "n2")
     assert lost.select("what").rows() == [("missing host",)]
 
 
 def test_a_recorder_on_another_clock_is_moved_to_the_reference(run: store.Run) -> None:
-    whole = tables.build(run)["hops"]
+    whole = built_of(run)["hops"]
     record = run.read()
     shift = 7_000_000_000
     # the recording host becomes n2, whose clock is ahead of the reference by `shift`
@@ -195,7 +208,7 @@ def test_a_recorder_on_another_clock_is_moved_to_the_reference(run: store.Run) -
     run.write(record)
     for folder in ("perf-record", "ftrace-events", "skb-path", "bpftrace-latency", "perf-stat.subject"):
         shutil.move(run.raw("n1") / folder, run.raw("n2") / folder)
-    moved = tables.build(run)["hops"]
+    moved = built_of(run)["hops"]
     assert moved.height == whole.height
     gap = (moved["ts"] - whole["ts"] - shift).abs()
     assert (gap <= moved["err"]).all() and (moved["err"] > 1000).all() and (whole["err"] < 1000).all()
@@ -207,12 +220,44 @@ def test_a_host_without_any_clock_is_left_out_and_said_so(run: store.Run) -> Non
     record["clocks"]["reference"] = "n2"
     record["clocks"]["hosts"] = {}
     run.write(record)
-    built = tables.build(run)
+    built = built_of(run)
     assert built["events"].is_empty() and built["hops"].is_empty()
     assert "no clock" in built["losses"]["what"].to_list()
 
 
 def test_loading_a_run_without_tables_says_what_to_do(run: store.Run) -> None:
-    with pytest.raises(UsageError, match=r"events\.parquet: no such table") as caught:
+    with pytest.raises(UsageError, match=r"tables/events: no such table") as caught:
         tables.load(run)
     assert "invoke collect" in caught.value.hint
+
+
+@pytest.mark.parametrize("slab", [50, 400])
+def test_a_trace_merged_in_slabs_is_the_trace_merged_at_once(
+    run: store.Run, built: dict[str, pl.DataFrame], slab: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "GROUP", 10)
+    monkeypatch.setattr(spool, "SLAB", slab)
+    pieces = built_of(run)
+    assert len(list((run.tables / "events").rglob("*.parquet"))) > 8
+    for name in schema.TABLES:
+        assert pieces[name].equals(built[name]), name
+
+
+def test_polars_duckdb_and_pandas_read_the_partitions_as_they_are(run: store.Run) -> None:
+    tables.build(run)
+    whole = tables.load(run)["events"].group_by(
+        pl.col("trial").fill_null(-1), pl.col("host").replace("", "-")
+    )
+    expected = {(trial, host): count for trial, host, count in whole.len().rows()}
+    assert len(expected) > 2
+    folder = run.tables / "events"
+    keys = ["trial", "host"]
+    by_polars = (
+        pl.scan_parquet(folder / "**/*.parquet", hive_partitioning=True).group_by(keys).len().collect()
+    )
+    assert {(trial, host): count for trial, host, count in by_polars.rows()} == expected
+    files = f"read_parquet('{folder}/**/*.parquet', hive_partitioning = true)"
+    by_duckdb = duckdb.sql(f"select trial, host, count(*) from {files} group by all").fetchall()
+    assert {(trial, host): count for trial, host, count in by_duckdb} == expected
+    by_pandas = pandas.read_parquet(folder).groupby(keys, observed=True).size()
+    assert {(int(trial), host): count for (trial, host), count in by_pandas.items()} == expected

@@ -31,7 +31,8 @@ class Source:
 
     ``clock`` is what its stamps count: ``monotonic``, or ``boottime``, from which ``boot_offset``
     (boot - mono, ns, known to ``boot_error``) is taken. ``modules`` maps a kernel symbol to its module,
-    ``tracepoints`` a bare tracepoint name to ``system:name``.
+    ``tracepoints`` a bare tracepoint name to ``system:name``; ``kallsyms`` is /proc/kallsyms of the recorded
+    boot, for formats that hold addresses.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Source:
     vxlan_port: int = 4789
     modules: Mapping[str, str] = field(default_factory=dict)
     tracepoints: Mapping[str, str] = field(default_factory=dict)
+    kallsyms: bytes = b""
 
     @property
     def clock_shift(self) -> int:
@@ -175,6 +177,30 @@ class StackTable:
         return {"stacks": stacks, "frames": frames}
 
 
+def event_table(source: Source, *, err: int, columns: Mapping[str, Any]) -> pl.DataFrame:
+    """The ``events`` table from whole columns of ``EVENT_COLUMNS`` (``ts`` on the source's own clock)."""
+    return _of_source(pl.DataFrame(columns), source, err, table="events")
+
+
+def call_table(source: Source, *, err: int, columns: Mapping[str, Any]) -> pl.DataFrame:
+    """The ``calls`` table from whole columns (``ts`` on the source's own clock)."""
+    return _of_source(pl.DataFrame(columns), source, err, table="calls")
+
+
+def _of_source(frame: pl.DataFrame, source: Source, err: int, *, table: str) -> pl.DataFrame:
+    return schema.conform(
+        table,
+        frame.with_columns(
+            pl.col("ts") - source.clock_shift,
+            pl.lit(err + (source.boot_error if source.clock_shift else 0)).alias("err"),
+            pl.lit(source.collector).alias("collector"),
+            pl.lit("").alias("host"),
+            pl.lit(source.kernel).alias("kernel"),
+            pl.lit("").alias("arm"),
+        ),
+    )
+
+
 EVENT_COLUMNS = ("ts", "cpu", "pid", "comm", "event", "dev", "skb", "len", "proto", "stack")
 
 
@@ -203,14 +229,4 @@ class EventSink:
     def frame(self) -> pl.DataFrame:
         """All rows in the columns of ``events``."""
         self._flush()
-        return schema.conform(
-            "events",
-            pl.concat(self._parts).with_columns(
-                pl.col("ts") - self._source.clock_shift,
-                pl.lit(self._err + (self._source.boot_error if self._source.clock_shift else 0)).alias("err"),
-                pl.lit(self._source.collector).alias("collector"),
-                pl.lit("").alias("host"),
-                pl.lit(self._source.kernel).alias("kernel"),
-                pl.lit("").alias("arm"),
-            ),
-        )
+        return _of_source(pl.concat(self._parts), self._source, self._err, table="events")

@@ -25,10 +25,10 @@ import polars as pl
 from swarmscope.trace import schema
 from swarmscope.trace.formats.base import Decoded, LossLog, Source
 from swarmscope.trace.formats.bpftrace_json import EVENT_CODES, gaps, opened
+from swarmscope.trace.formats.bpftrace_tables import LEAST, MOST, Bucket, unwrapped
 
 ARM_CODES = {0: "baseline", 1: "subject", 2: ""}
 POOLED = 2
-LEAST, MOST = -(1 << 62), 1 << 62
 COLUMNS = [name for name in schema.HISTOGRAMS if name not in ("kernel", "collector")]
 _BUCKETS = rb"\[((?:\{[^{}\[\]]*\}(?:, ?)?)*)\]"
 _STEPS = re.compile(
@@ -44,8 +44,12 @@ _TIMED = re.compile(
 _BUCKET = re.compile(
     rb'\{(?:"min": ?(-?\d{1,19})(?:, ?)?)?(?:"max": ?(-?\d{1,19})(?:, ?)?)?"count": ?(\d{1,18})\}(?:, ?)?'
 )
+_LIKE = re.compile(rb'\{"@(?:ns|calls|called)": ?\{|"swarmscope timed \d')
 
-Bucket = tuple[int, int, int]
+
+def looks_like(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` is such output."""
+    return b'{"type"' in head[:4096] and _LIKE.search(head) is not None
 
 
 def decode(file: BinaryIO, source: Source) -> Decoded:
@@ -110,12 +114,12 @@ def _buckets(text: bytes) -> list[Bucket] | None:
     found = list(_BUCKET.finditer(text))
     if sum(len(bucket.group()) for bucket in found) != len(text):
         return None
-    return [
+    buckets = [
         (
             LEAST if low is None else max(int(low), LEAST),
             MOST if high is None else min(int(high) + 1, MOST),
             int(count),
         )
         for low, high, count in (bucket.groups() for bucket in found)
-        if int(count)
     ]
+    return [bucket for bucket in unwrapped(buckets) if bucket[2]]

@@ -48,6 +48,11 @@ _BEFORE_FIRST = re.compile(rb'\{"type": ?"(?:map|hist)", ?"data": ?\{"@\w+": ?\{
 _AFTER_LAST = re.compile(rb"\}\}\}(?:\n|$)")
 
 
+def looks_like(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` holds hops of packets."""
+    return b'{"type"' in head[:4096] and b'{"@hop": {"' in head
+
+
 def decode_hops(file: BinaryIO, source: Source) -> Decoded:
     """``hops`` of one kernel with the packet's key; roles come later. ``TraceFileError`` otherwise."""
     log, data = opened(file, source)

@@ -25,6 +25,11 @@ _ENTRY = re.compile(rb'"(\d{1,18}),(\d{1,5}),(-?\d{1,20}),(\d{1,3})": ?"((?:[^"\
 _OFFSET = re.compile(r"\+(?:0x[0-9a-f]+|\d+)(?=$|\s)")
 
 
+def looks_like(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` is such output."""
+    return b'{"type"' in head[:4096] and b'{"@stack": {"' in head
+
+
 def decode(file: BinaryIO, source: Source) -> Decoded:
     """``events`` with their ``stacks`` and ``frames``; ``TraceFileError`` where not of the format."""
     log, data = opened(file, source)

@@ -1,0 +1,36 @@
+"""Work on the pieces of a file side by side, results in the order of the file.
+
+Scope: a few pieces are under way at once, as many as there are processors and one: memory does not grow with
+the file. The work must be compiled code that lets others run (``nogil``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+def ahead(work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[tuple[_T, _R]]:
+    """Each item with its result. ``items`` are taken one after the other, by the caller's thread."""
+    items = iter(items)
+    some = list(itertools.islice(items, 2))
+    if len(some) < 2:  # not worth a thread
+        yield from ((item, work(item)) for item in some)
+        return
+    threads = len(os.sched_getaffinity(0))
+    under_way: deque[tuple[_T, Future[_R]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in itertools.chain(some, items):
+            under_way.append((item, pool.submit(work, item)))
+            if len(under_way) > threads:
+                first, future = under_way.popleft()
+                yield first, future.result()
+        for first, future in under_way:
+            yield first, future.result()

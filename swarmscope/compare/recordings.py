@@ -310,7 +310,7 @@ def _notes(baseline: Described, subject: Described) -> tuple[str, ...]:
         ratio = subject.seconds / baseline.seconds
         if not 0.8 <= ratio <= 1.25:
             notes.append(
-                f"recorded for {baseline.seconds:.2f} s and {subject.seconds:.2f} s: "
+                f"recorded for {baseline.seconds:.3g} s and {subject.seconds:.3g} s: "
                 "compare counts per second"
             )
     return tuple(notes)

@@ -15,6 +15,7 @@ from swarmscope import console
 from swarmscope.compare.recordings import Described, FunctionChange, RecordingComparison, Seen, State
 from swarmscope.report.wording import clean, duration
 
+SIDES = ("first", "second")
 EVENTS_SHOWN = 20
 FUNCTIONS_SHOWN = 40
 TIMES_SHOWN = 20
@@ -138,7 +139,7 @@ def _times(timed: Sequence[FunctionChange]) -> RenderableType:
     ]
     more = len(order) - len(rows)
     title = "time in functions, cumulative and self" + (f" (and {more} more)" if more else "")
-    columns = ("function", "calls", "calls", "total", "total", "self", "self")
+    columns = ("function", *(f"{what}, {side}" for what in ("calls", "total", "self") for side in SIDES))
     return console.table(title, columns, rows)
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -218,7 +219,11 @@ def damaged(data: bytes, at: int) -> None:
         seconds, _, micros = lines[-1].split()[0].partition(b".")
         ts = int(seconds) * 10**9 + int(micros) * 1000
         want = before(WHOLE, ts)
-        assert set(want[0]) <= set(before(got, ts)[0]) and want[1] == before(got, ts)[1]
+        found = before(got, ts)
+        assert set(want[0]) <= set(found[0])
+        # The damaged line itself may have got an earlier stamp: that cannot be told from a right one.
+        beyond = Counter(found[1]) - Counter(want[1])
+        assert not Counter(want[1]) - Counter(found[1]) and beyond.total() <= 1
 
 
 @settings(max_examples=EXAMPLES, deadline=None)

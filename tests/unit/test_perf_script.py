@@ -123,14 +123,14 @@ def recorded(path: Path, *options: str, count: int = 150) -> Path:
 def chained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     need("perf", "ping")
     events = ["-e", "net:*,skb:consume_skb,cpu-clock", "-F", "4000", "-g"]
-    return recorded(tmp_path_factory.mktemp("perf") / "chained.data", *events, "-a")
+    return recorded(tmp_path_factory.mktemp("perf") / "chained.data", *events, "--sample-cpu")
 
 
 @pytest.fixture(scope="module")
 def one_line(tmp_path_factory: pytest.TempPathFactory) -> Path:
     need("perf", "ping")
     events = ["-e", "net:net_dev_queue,cpu-clock:k,cpu-clock:u", "-F", "4000"]
-    return recorded(tmp_path_factory.mktemp("perf") / "line.data", *events, "-a", count=2000)
+    return recorded(tmp_path_factory.mktemp("perf") / "line.data", *events, "--sample-cpu", count=2000)
 
 
 def bare(name: str) -> str:

@@ -16,7 +16,7 @@ from swarmscope.verbs.flags import verb
 
 LAB = "demo"
 MACHINES = "machines"
-GRAPHED = "net ip br vxlan veth nf"
+GRAPHED = "br vxlan veth nf"
 """Presets of ``function-graph`` for hosts whose times are inflated anyway."""
 
 

@@ -12,7 +12,8 @@ is five sightings.
 Holds by construction and by test: a recording against itself adds and loses nothing and has differences of
 zero; swapping the sides swaps added and gone and negates every difference.
 
-Limits: ``total`` of a function that calls itself through another one counts the inner call twice.
+Limits: ``total`` of a function that calls itself through another one counts the inner call twice, and so
+do calls of a function and of a part that the compiler split off it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import polars as pl
 
 from swarmscope.compare.stages import ORDER, Table, table
 from swarmscope.trace import schema
-from swarmscope.trace.symbols import USER
+from swarmscope.trace.symbols import SUFFIXES, USER
 
 CHANCE: Final = 0.01
 """Probability below which a function's absence is not put down to chance."""
@@ -254,7 +255,7 @@ def _in_calls(side: Recording) -> pl.DataFrame:
     folded = pl.col("folded").fill_null(0)
     return (
         side.table("calls")
-        .group_by(pl.col("function").str.replace(_SUFFIX, "").alias("symbol"))
+        .group_by(pl.col("function").str.replace(SUFFIXES, "").alias("symbol"))
         .agg(
             pl.lit("").alias("module"),
             pl.col("depth").mean().fill_null(0.0),
@@ -267,9 +268,6 @@ def _in_calls(side: Recording) -> pl.DataFrame:
         )
         .select(pl.col(name).cast(kind) for name, kind in _SEEN.items())
     )
-
-
-_SUFFIX: Final = r"(?:\.(?:isra|part|constprop|cold|llvm|lto_priv|clone)(?:\.[0-9a-fA-F]+)?)+$"
 
 
 def _state(baseline: Seen, subject: Seen, first: Described, second: Described) -> State:

@@ -14,7 +14,10 @@ USER = "[user]"
 UNKNOWN = "[unknown]"
 """What perf prints for an address without a symbol."""
 
-_SUFFIX = re.compile(r"(?:\.(?:isra|part|constprop|cold|llvm|lto_priv|clone)(?:\.[0-9a-fA-F]+)?)+$")
+SUFFIXES = r"(?:\.(?:isra|part|constprop|cold|llvm|lto_priv|clone)(?:\.[0-9a-fA-F]+)?)+$"
+"""What the compiler adds to a name, as a regular expression."""
+
+_SUFFIX = re.compile(SUFFIXES)
 _MODULE = re.compile(r"\s+\(?\[([^\[\]\s]+)\](?:\+0x[0-9a-f]+)?\)?$")
 _FILE = re.compile(
     r"\s+\(((?:/|anon_inode:|memfd:)[^()]*(?:\(deleted\))?|inlined|deleted|unknown|\[unknown\])\)$"

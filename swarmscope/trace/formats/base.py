@@ -9,9 +9,9 @@ a file is not of its format at all; damage inside a file costs the damaged rows 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, TypeVar
 
 import polars as pl
 import zstandard
@@ -23,6 +23,7 @@ CHUNK = 1 << 22
 FLUSH_ROWS = 100_000
 SHOWN_DAMAGES = 20
 """Damaged places listed one by one; the rest is summed up in one row."""
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +111,22 @@ class LossLog:
 def chunks(file: BinaryIO, log: LossLog) -> Iterator[bytes]:
     """The file piece by piece. A broken compressed stream ends it early and is noted, not raised."""
     offset = 0
-    while True:
-        try:
-            piece = file.read(CHUNK)
-        except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
-            log.damage(offset, f"cannot be read or unpacked further: {error}")
-            return
-        if not piece:
-            return
+    while piece := _unless_broken(lambda: file.read(CHUNK), offset, log):
         offset += len(piece)
         yield piece
+
+
+def fill(file: BinaryIO, room: memoryview, offset: int, log: LossLog) -> int:
+    """Bytes read into ``room``, 0 at the end of the file, likewise; ``offset``: how many were read before."""
+    return _unless_broken(lambda: file.readinto(room), offset, log) or 0  # type: ignore[attr-defined]
+
+
+def _unless_broken(read: Callable[[], _T], offset: int, log: LossLog) -> _T | None:
+    try:
+        return read()
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError) as error:
+        log.damage(offset, f"cannot be read or unpacked further: {error}")
+        return None
 
 
 def read_all(file: BinaryIO, log: LossLog) -> bytes:

@@ -22,9 +22,11 @@ from swarmscope.trace.formats.perf_script.header_scan import (
     SEEN,
     TEXT_FROM,
     TEXT_TO,
+    WIDTH,
     header,
 )
-from swarmscope.trace.formats.text.scan import fields, intern
+from swarmscope.trace.formats.raw_bytes import load8, pointer
+from swarmscope.trace.formats.text.scan import fields, intern, names
 
 NAMES: Final = 4096
 """Slots for names in one call; half full, the call ends and the next one goes on."""
@@ -33,16 +35,18 @@ STACKS: Final = 16384
 BLOCK: Final = 64
 """Bytes looked at together, in loops without a way out, of which the compiler makes vector instructions.
 As many, and one, must follow the text."""
+ROW: Final = 8
+COMM, EVENT, DEVICE, SKB, LENGTH, PROTO, STACK, LAYOUT = range(ROW)
+"""Columns of ``more``. SKB: what is known of the address."""
 _MIX: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, forceinline=True)
 def _line_end(data: Any, at: int, size: int) -> Any:
     while at < size:
-        window = data[at : at + BLOCK]
         hit = False
         for n in range(BLOCK):
-            hit |= window[n] == 10
+            hit |= data[at + n] == 10
         if hit:
             break
         at += BLOCK
@@ -51,14 +55,13 @@ def _line_end(data: Any, at: int, size: int) -> Any:
     return min(at, size)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, forceinline=True)
 def _frames_end(data: Any, at: int, size: int) -> Any:
     """Where the last of the lines at ``at`` ends that begin with a tab."""
     while at < size:
-        window = data[at : at + BLOCK + 1]
         hit = False
         for n in range(BLOCK):
-            hit |= (window[n] == 10) & (window[n + 1] != 9)
+            hit |= (data[at + n] == 10) & (data[at + n + 1] != 9)
         if hit:
             break
         at += BLOCK
@@ -67,44 +70,46 @@ def _frames_end(data: Any, at: int, size: int) -> Any:
     return min(at, size)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, forceinline=True)
 def _stack(
-    data: Any, words: Any, first: int, last: int, slots: Any, starts: Any, ends: Any, count: Any
+    data: Any, base: int, first: int, last: int, slots: Any, mask: int, starts: Any, ends: Any, count: int
 ) -> Any:
-    """The number of the stack ``data[first:last]``."""
+    """The number of the stack ``data[first:last]``; ``base``: the address of ``data``."""
     size = last - first
-    mixed = np.uint64(size)
-    other = np.uint64(1)
+    one = np.uint64(size)
+    two, three, four = np.uint64(1), np.uint64(2), np.uint64(3)
     at = first
-    while at + 16 <= last:
-        mixed = (mixed ^ words[at]) * _MIX
-        other = (other ^ words[at + 8]) * _MIX
-        mixed ^= mixed >> np.uint64(29)
-        other ^= other >> np.uint64(31)
-        at += 16
+    while at + 32 <= last:
+        one = (one ^ np.uint64(load8(base, at))) * _MIX
+        two = (two ^ np.uint64(load8(base, at + 8))) * _MIX
+        three = (three ^ np.uint64(load8(base, at + 16))) * _MIX
+        four = (four ^ np.uint64(load8(base, at + 24))) * _MIX
+        one ^= one >> np.uint64(29)
+        two ^= two >> np.uint64(31)
+        three ^= three >> np.uint64(33)
+        four ^= four >> np.uint64(35)
+        at += 32
     while at < last:
-        mixed = (mixed ^ np.uint64(data[at])) * _MIX
+        one = (one ^ np.uint64(data[at])) * _MIX
         at += 1
-    mask = slots.size - 1
-    slot = np.int64((mixed ^ (other * _MIX)) >> np.uint64(40)) & mask
+    both = (one ^ (two * _MIX)) + (three ^ (four * _MIX))
+    slot = np.int64((both * _MIX) >> np.uint64(40)) & mask
     while True:
         name = slots[slot]
         if name < 0:
             break
         start = starts[name]
         if ends[name] - start == size:
-            here, there = data[first:last], data[start : start + size]
             differ = np.uint8(0)
             for n in range(size):
-                differ |= here[n] ^ there[n]
+                differ |= data[first + n] ^ data[start + n]
             if differ == 0:
-                return name
+                return np.int64(name)
         slot = (slot + 1) & mask
-    name = count
-    slots[slot] = name
-    starts[name] = first
-    ends[name] = last
-    return name
+    slots[slot] = np.int32(count)
+    starts[count] = first
+    ends[count] = last
+    return np.int64(count)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -117,17 +122,17 @@ def _beside(data: Any, at: int, end: int) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
-def scan(data: Any, words: Any, at: int, size: int, layouts: Any, headless: bool, most: int) -> Any:
+def scan(text: Any, at: int, size: int, layouts: Any, headless: bool, most: int) -> Any:
     """Rows from byte ``at`` on, at most ``most``; where it stopped (always before a block) is returned too.
 
-    ``words`` holds the eight bytes from each byte on. ``headless``: blocks are call chains alone. ``odd`` are
-    lines (from, to, how) that fit no layout: how 0: any line, 1: frames without an event before them.
+    ``headless``: blocks are call chains alone. ``odd`` are lines (from, to, how) that fit no layout: how 0:
+    any line, 1: frames without an event before them.
     """
     ts = np.empty(most, np.int64)
     cpu = np.empty(most, np.int64)
     pid = np.empty(most, np.int64)
     skb = np.empty(most, np.uint64)
-    more = np.empty((most, 8), np.int32)  # comm, event, device, state of skb, len, proto, stack, layout
+    more = np.empty((most, ROW), np.int32)
     odd = np.empty((most, 3), np.int64)
     slots = np.full((3, NAMES), -1, np.int32)
     starts = np.zeros((3, NAMES), np.int64)
@@ -136,9 +141,61 @@ def scan(data: Any, words: Any, at: int, size: int, layouts: Any, headless: bool
     stack_slots = np.full(STACKS, -1, np.int32)
     stack_starts = np.zeros(STACKS, np.int64)
     stack_ends = np.zeros(STACKS, np.int64)
+    behind, row, odds, stacks = _blocks(
+        text,
+        at,
+        size,
+        layouts,
+        headless,
+        most,
+        (ts, cpu, pid, skb, more, odd),
+        (slots, starts, ends, counts),
+        (stack_slots, stack_starts, stack_ends),
+        np.zeros(SEEN, np.int64),
+        np.zeros(5, np.int64),
+    )
+    return (
+        min(behind, size),
+        ts[:row],
+        cpu[:row],
+        pid[:row],
+        skb[:row],
+        more[:row],
+        odd[:odds],
+        starts,
+        ends,
+        counts,
+        stack_starts[:stacks],
+        stack_ends[:stacks],
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _blocks(
+    text: Any,
+    at: int,
+    size: int,
+    layouts: Any,
+    headless: bool,
+    most: int,
+    rows: Any,
+    names_of: Any,
+    stacks_of: Any,
+    seen_in: Any,
+    found_in: Any,
+) -> Any:
+    """Fill the arrays of ``scan``: where it stopped, and how many rows, odd lines and stacks there are."""
+    ts, cpu, pid, skb, more, odd = rows
+    slots, starts, ends, counts = names_of
+    stack_slots, stack_starts, stack_ends = stacks_of
+    data, base = pointer(text, 0), np.int64(text.ctypes.data)
+    seen, found = pointer(seen_in, 0), pointer(found_in, 0)
+    comms = names(slots, starts, ends, counts, 0)
+    events = names(slots, starts, ends, counts, 1)
+    devices = names(slots, starts, ends, counts, 2)
+    numbers, begins, behinds = pointer(stack_slots, 0), pointer(stack_starts, 0), pointer(stack_ends, 0)
+    mask = stack_slots.size - 1
     stacks = 0
-    seen = np.zeros(SEEN, np.int64)
-    found = np.zeros(5, np.int64)
     row = 0
     odds = 0
     pending = False
@@ -173,7 +230,7 @@ def scan(data: Any, words: Any, at: int, size: int, layouts: Any, headless: bool
         elif kind != 10 and first < size:
             last = _line_end(data, first, size)
             for n in range(layouts.shape[0]):
-                ns, fits = header(data, first, last, layouts[n], seen)
+                ns, fits = header(data, first, last, pointer(layouts, n * WIDTH), seen)
                 if fits:
                     which = n
                     break
@@ -188,22 +245,24 @@ def scan(data: Any, words: Any, at: int, size: int, layouts: Any, headless: bool
         if fits or closing:
             # The block before ends here.
             if pending and stack_from >= 0 and not broken:
-                stack = _stack(
-                    data, words, stack_from, stack_to, stack_slots, stack_starts, stack_ends, stacks
-                )
-                more[row - 1, 6] = stack
+                stack = _stack(data, base, stack_from, stack_to, numbers, mask, begins, behinds, stacks)
+                more[row - 1, STACK] = stack
                 stacks = max(stacks, stack + 1)
             broken = not fits and kind != 10
             pending = alone = False
             stack_from = -1
             full = row + 1 >= most or 2 * stacks >= STACKS
-            if (fits or kind == 10) and first < size and (full or 2 * counts.max() >= NAMES):
+            if (
+                (fits or kind == 10)
+                and first < size
+                and (full or 2 * max(comms[4][0], events[4][0], devices[4][0]) >= NAMES)
+            ):
                 at = first
                 break
         if fits:
             more[row, :] = -1
-            more[row, 3] = 0
-            more[row, 7] = which
+            more[row, SKB] = 0
+            more[row, LAYOUT] = which
             skb[row] = 0
             ts[row] = ns
             pending = True
@@ -212,35 +271,16 @@ def scan(data: Any, words: Any, at: int, size: int, layouts: Any, headless: bool
                 stack_from, stack_to = first, last
             else:
                 cpu[row], pid[row] = seen[CPU_IS], seen[PID]
-                more[row, 0] = intern(
-                    data, seen[COMM_FROM], seen[COMM_TO], slots[0], starts[0], ends[0], counts[0]
-                )
-                more[row, 1] = intern(
-                    data, seen[NAME_FROM], seen[NAME_TO], slots[1], starts[1], ends[1], counts[1]
-                )
+                more[row, COMM] = intern(data, seen[COMM_FROM], seen[COMM_TO], comms)
+                more[row, EVENT] = intern(data, seen[NAME_FROM], seen[NAME_TO], events)
                 if seen[TEXT_TO] > seen[TEXT_FROM]:
                     skb[row] = fields(data, seen[TEXT_FROM], seen[TEXT_TO], found)
                     if found[0] >= 0:
-                        more[row, 2] = intern(
-                            data, found[0], found[1], slots[2], starts[2], ends[2], counts[2]
-                        )
-                    more[row, 3], more[row, 4], more[row, 5] = found[2], found[3], found[4]
+                        more[row, DEVICE] = intern(data, found[0], found[1], devices)
+                    more[row, SKB], more[row, LENGTH], more[row, PROTO] = found[2], found[3], found[4]
                 if layouts[which, ADDRESS]:
                     stack_from, stack_to = seen[TEXT_TO], last
                     alone = True
             row += 1
         at = last + 1
-    return (
-        min(at, size),
-        ts[:row],
-        cpu[:row],
-        pid[:row],
-        skb[:row],
-        more[:row],
-        odd[:odds],
-        starts,
-        ends,
-        counts,
-        stack_starts[:stacks],
-        stack_ends[:stacks],
-    )
+    return at, row, odds, stacks

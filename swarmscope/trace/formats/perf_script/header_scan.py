@@ -5,7 +5,7 @@ in which form (perf's ``builtin-script.c``: widths are minimal, so a column is f
 period before an event's name may always be there or not.
 
 The comm has at most 15 bytes and may hold blanks, colons and brackets: it ends at the first blank behind
-which all other columns fit.
+which all other columns fit. ``data``, ``layout`` and ``seen`` are pointers (``raw_bytes``).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final
 import numba
 import numpy as np
 
+from swarmscope.trace.formats.raw_bytes import pointer
 from swarmscope.trace.formats.text.scan import begins, blanks, number
 
 COMM: Final = 0
@@ -221,13 +222,12 @@ def header(data: Any, first: int, end: int, layout: Any, seen: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
-def first_fit(data: Any, starts: Any, ends: Any, layouts: Any) -> Any:
-    """For each line the number of the first layout that fits it, or -1, and where its comm is."""
-    seen = np.zeros(SEEN, np.int64)
-    found = np.full((starts.size, 3), -1, np.int64)
+def fits(data: Any, starts: Any, ends: Any, layouts: Any, found: Any, seen: Any) -> None:
+    """Into a row of ``found`` for each line: the first layout that fits it, or -1, and where its comm is."""
+    text, places = pointer(data, 0), pointer(seen, 0)
     for line in range(starts.size):
         for n in range(layouts.shape[0]):
-            if header(data, starts[line], ends[line], layouts[n], seen)[1]:
+            columns = pointer(layouts, n * WIDTH)
+            if header(text, starts[line], ends[line], columns, places)[1]:
                 found[line, 0], found[line, 1], found[line, 2] = n, seen[COMM_FROM], seen[COMM_TO]
                 break
-    return found

@@ -55,7 +55,9 @@ def each(lines: Iterable[bytes]) -> list[tuple[Layout, bytes] | None]:
     ends = np.cumsum([len(line) for line in kept], dtype=np.int64)
     starts = ends - np.array([len(line) for line in kept], np.int64)
     data = b"".join(kept) or b" "
-    found = header_scan.first_fit(np.frombuffer(data, np.uint8), starts, ends, as_array(_ALL))
+    found = np.full((len(kept), 3), -1, np.int64)
+    seen = np.zeros(header_scan.SEEN, np.int64)
+    header_scan.fits(np.frombuffer(data, np.uint8), starts, ends, as_array(_ALL), found, seen)
     return [(_ALL[n], data[first:last]) if n >= 0 else None for n, first, last in found.tolist()]
 
 

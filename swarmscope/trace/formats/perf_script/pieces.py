@@ -6,6 +6,7 @@ no frame; and lines that end in CR LF.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
@@ -13,18 +14,21 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
-from swarmscope.trace.formats.base import CHUNK, LossLog, chunks
+from swarmscope.trace.formats.base import CHUNK, LossLog, fill
 from swarmscope.trace.formats.perf_script import call_chains
+from swarmscope.trace.formats.text.ahead import UNDER_WAY
 
 LONGEST: Final = 1 << 20
 """Bytes of a block: one that is longer may be read in parts."""
 PADDING: Final = 72
 """Zeros behind a piece: it is scanned in steps of many bytes."""
+_BUFFERS: Final = UNDER_WAY + 1
+"""Memory that is used again is not to be cleared for every piece."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Whole blocks: ``size`` bytes of ``data``, which the next piece overwrites.
+    """Whole blocks: ``size`` bytes of ``data``, which is used again when ``UNDER_WAY`` more were taken.
 
     The ``last`` piece also holds what the file ends with. ``removed``: before which bytes a CR was taken out.
     """
@@ -46,24 +50,28 @@ class Piece:
 
 def pieces(file: BinaryIO, log: LossLog) -> Iterator[Piece]:
     """All pieces, the last one possibly empty. Behind each there are ``PADDING`` bytes."""
-    data = bytearray()
+    buffers = itertools.cycle([bytearray(CHUNK + LONGEST) for _ in range(_BUFFERS)])
+    data = next(buffers)
     size = offset = 0
-    for chunk in chunks(file, log):
-        if len(data) < size + len(chunk) + PADDING:
-            grown = bytearray(size + len(chunk) + LONGEST)
-            grown[:size] = memoryview(data)[:size]
-            data = grown
-        data[size : size + len(chunk)] = chunk
-        size += len(chunk)
+    while True:
+        if len(data) < size + CHUNK + PADDING:
+            data = data[:size] + bytearray(CHUNK + LONGEST)
+        count = fill(file, memoryview(data)[size : size + CHUNK], offset + size, log)
+        if not count:
+            break
+        size += count
         cut = _border(data, size)
         if cut:
-            rest = bytes(memoryview(data)[cut:size])
+            following = next(buffers)
+            if len(following) < size - cut:
+                following = bytearray(size - cut + CHUNK + LONGEST)
+            following[: size - cut] = memoryview(data)[cut:size]
             data[cut : cut + PADDING] = bytes(PADDING)
             yield _piece(data, cut, offset, last=False)
             offset += cut
-            size = len(rest)
-            data[:size] = rest
-    data[size:] = bytes(max(len(data) - size, PADDING))
+            size -= cut
+            data = following
+    data[size : size + PADDING] = bytes(PADDING)
     yield _piece(data, size, offset, last=True)
 
 

@@ -7,6 +7,8 @@ read by ``block_scan``; the few that fit no layout are looked at here.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -17,7 +19,9 @@ from swarmscope.trace.formats.base import Decoded, LossLog, Source, StackTable, 
 from swarmscope.trace.formats.perf_script import layouts
 from swarmscope.trace.formats.perf_script.call_chains import CallChains
 from swarmscope.trace.formats.perf_script.pieces import Piece, pieces
-from swarmscope.trace.formats.text.names import Names, gathered, known
+from swarmscope.trace.formats.text.ahead import ahead
+from swarmscope.trace.formats.text.names import Names, gathered
+from swarmscope.trace.formats.text.names import known as where_known
 
 EXPECTED: Final = "a line like 'ping  7342/7342  [001]  1574.043594926: net:net_dev_queue: dev=eth0 ...'"
 GIVE_UP: Final = 1 << 20
@@ -37,6 +41,14 @@ _CHAIN_ALONE = re.compile(rb"\s*\t[ ]*[0-9a-f]{1,16}(?: [^\n]*)?\n")
 _UNKNOWN = -(1 << 31)
 
 
+@dataclass(frozen=True, slots=True)
+class _Scanned:
+    """A piece as it was read by some layouts."""
+
+    layouts: list[layouts.Layout]
+    passes: list[tuple[Any, ...]]
+
+
 class Reader:
     """Reads one file."""
 
@@ -54,9 +66,9 @@ class Reader:
     def run(self, file: BinaryIO) -> Decoded:
         """All tables; ``TraceFileError`` where the file holds no event at all."""
         first = b""
-        for piece in pieces(file, self.log):
+        for piece, scanned in ahead(self._scan, self._begun(pieces(file, self.log))):
             first = first or piece.text(0, min(piece.size, 2 * _SHOWN)).lstrip(b"\n")
-            self._piece(piece)
+            self._piece(piece, scanned)
             if not self.rows and piece.offset + piece.size > GIVE_UP:
                 break
         if not self.rows and first and not first.startswith(b"#"):
@@ -64,33 +76,47 @@ class Reader:
         events = self._events()
         return Decoded({"events": events, "losses": self.log.frame(), **self.table.tables()})
 
-    def _piece(self, piece: Piece) -> None:
+    def _begun(self, found: Iterator[Piece]) -> Iterator[Piece]:
+        """The pieces, as soon as it is known what lines look like."""
+        for piece in found:
+            if not self.layouts and not self.headless:
+                self.layouts = self._first_layouts(piece.text(0, _size(piece)))
+            yield piece
+
+    def _scan(self, piece: Piece) -> _Scanned:
+        """Read a piece by the layouts that are known so far; other threads may do so as well."""
+        known = self.layouts
+        return _Scanned(known, list(self._passes(piece, 0, known)))
+
+    def _passes(self, piece: Piece, at: int, known: list[layouts.Layout]) -> Iterator[tuple[Any, ...]]:
+        """What ``block_scan.scan`` finds from byte ``at`` on."""
         from swarmscope.trace.formats.perf_script import block_scan
 
-        size, cut = piece.size, False
+        size = _size(piece)
+        array = np.frombuffer(piece.data, np.uint8)
+        most = max(1024, min(size // 32, _MOST))
+        columns = layouts.as_array(known)
+        while at < size:
+            found = block_scan.scan(array, at, size, columns, self.headless, most)
+            # Copies: the arrays are parts of longer ones.
+            yield (*(one.copy() for one in found[1:7]), *found[7:], found[0])
+            at = found[0]
+
+    def _piece(self, piece: Piece, scanned: _Scanned) -> None:
+        size, cut = _size(piece), False
         self.seen_end |= piece.data.find(b"\n\n", 0, size) >= 0
-        if piece.last and size:
-            cut = self.seen_end and not piece.data.endswith(b"\n\n", 0, size)
-            if not piece.data.endswith(b"\n", 0, size):
-                size = piece.data.rfind(b"\n", 0, size) + 1
+        if piece.last and piece.size:
+            cut = self.seen_end and not piece.data.endswith(b"\n\n", 0, piece.size)
+            if size < piece.size:
                 self.log.damage(piece.place(size), "the file ends within a line")
                 cut = True
-        if not self.layouts and not self.headless:
-            self.layouts = self._first_layouts(piece.text(0, size))
-        array = np.frombuffer(piece.data, np.uint8)
-        # The eight bytes from each byte on, as numbers: how stacks are told apart.
-        words = np.lib.stride_tricks.as_strided(array[:8].view(np.uint64), (size + 1,), (1,))
+        used, passes = scanned.layouts, iter(scanned.passes)
         at = 0
         while at < size:
-            behind, *arrays, odd, starts, ends, counts, stack_starts, stack_ends = block_scan.scan(
-                array,
-                words,
-                at,
-                size,
-                layouts.as_array(self.layouts),
-                self.headless,
-                max(1024, min(size // 32, _MOST)),
-            )
+            if used is not self.layouts:
+                used = self.layouts
+                passes = self._passes(piece, at, used)
+            *arrays, odd, starts, ends, counts, stack_starts, stack_ends, behind = next(passes)
             if len(odd) and self._more_layouts(
                 piece, odd, _texts(piece, starts[0], ends[0], int(counts[0, 0]))
             ):
@@ -107,14 +133,13 @@ class Reader:
                 found = _texts(piece, starts[n], ends[n], int(counts[n, 0]))
                 more[:, n] = _numbers(names, found)[more[:, n]]
             numbers = np.full(len(stack_starts) + 1, -1, np.int32)
-            used = np.unique(more[:, 6])
-            for n in used[used >= 0].tolist():
+            those = np.unique(more[:, 6])
+            for n in those[those >= 0].tolist():
                 begin = int(stack_starts[n])
                 numbers[n] = self.chains.number(piece.text(begin, int(stack_ends[n])), piece.place(begin))
             more[:, 6] = numbers[more[:, 6]]
             self.rows += len(more)
-            # Copies: the arrays are parts of longer ones.
-            self.parts.append(tuple(array.copy() for array in arrays))
+            self.parts.append(tuple(arrays))
 
     def _first_layouts(self, data: bytes) -> list[layouts.Layout]:
         lines = layouts.sample(data)
@@ -168,17 +193,24 @@ class Reader:
             err=ROUNDING if bool((digits == 6).any()) else 0,
             columns={
                 "ts": ts,
-                "cpu": known(cpu, cpu > _UNKNOWN),
-                "pid": known(pid, pid > _UNKNOWN),
+                "cpu": where_known(cpu, cpu > _UNKNOWN),
+                "pid": where_known(pid, pid > _UNKNOWN),
                 "comm": gathered(comms.to_list(), more[:, 0]).fill_null(""),
                 "event": gathered(self.names.text(), more[:, 1]).fill_null(""),
                 "dev": gathered(self.devices.text(), more[:, 2]),
-                "skb": known(skb, more[:, 3] == scan.KNOWN),
-                "len": known(more[:, 4], more[:, 4] >= 0),
-                "proto": known(more[:, 5], more[:, 5] >= 0),
-                "stack": known(more[:, 6], more[:, 6] >= 0),
+                "skb": where_known(skb, more[:, 3] == scan.KNOWN),
+                "len": where_known(more[:, 4], more[:, 4] >= 0),
+                "proto": where_known(more[:, 5], more[:, 5] >= 0),
+                "stack": where_known(more[:, 6], more[:, 6] >= 0),
             },
         )
+
+
+def _size(piece: Piece) -> int:
+    """The bytes of its whole lines: only the last piece may end within one."""
+    if not piece.last or piece.data.endswith(b"\n", 0, piece.size):
+        return piece.size
+    return piece.data.rfind(b"\n", 0, piece.size) + 1
 
 
 def _texts(piece: Piece, starts: npt.NDArray[Any], ends: npt.NDArray[Any], count: int) -> list[bytes]:

@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
+from swarmscope.trace.formats.raw_bytes import load1
 from swarmscope.trace.formats.ring_buffer.kinds import (
     ENTERED,
     ENTRY,
@@ -57,7 +58,6 @@ from swarmscope.trace.formats.ring_buffer.page_values import (
     word,
     words_hash,
 )
-from swarmscope.trace.formats.ring_buffer.raw_bytes import load1
 
 SHORT_PAGE: Final = 0
 BAD_COMMIT: Final = 1

@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
+from swarmscope.trace.formats.raw_bytes import load1, load4, load8
 from swarmscope.trace.formats.ring_buffer.kinds import TEXT
-from swarmscope.trace.formats.ring_buffer.raw_bytes import load1, load4, load8
 
 TEXTS: Final = 0
 STACKS: Final = 1

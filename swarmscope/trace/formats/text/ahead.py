@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+THREADS = len(os.sched_getaffinity(0))
+UNDER_WAY = THREADS + 1
+"""Items that are in use at once, at most: those in work, and the one that was given last."""
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
@@ -24,12 +27,11 @@ def ahead(work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[tuple[_T, _
     if len(some) < 2:  # not worth a thread
         yield from ((item, work(item)) for item in some)
         return
-    threads = len(os.sched_getaffinity(0))
     under_way: deque[tuple[_T, Future[_R]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         for item in itertools.chain(some, items):
             under_way.append((item, pool.submit(work, item)))
-            if len(under_way) > threads:
+            if len(under_way) > THREADS:
                 first, future = under_way.popleft()
                 yield first, future.result()
         for first, future in under_way:

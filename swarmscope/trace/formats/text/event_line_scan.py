@@ -17,6 +17,7 @@ from typing import Any, Final
 import numba
 import numpy as np
 
+from swarmscope.trace.formats.raw_bytes import pointer
 from swarmscope.trace.formats.text.graph_body_scan import (
     ENTRY,
     EXIT,
@@ -28,7 +29,16 @@ from swarmscope.trace.formats.text.graph_body_scan import (
     body,
 )
 from swarmscope.trace.formats.text.graph_scan import duration
-from swarmscope.trace.formats.text.scan import begins, blanks, fields, intern, line_end, number, table_size
+from swarmscope.trace.formats.text.scan import (
+    begins,
+    blanks,
+    fields,
+    intern,
+    line_end,
+    names,
+    number,
+    table_size,
+)
 
 EVENT: Final = 4
 FUNCTION: Final = 5
@@ -248,14 +258,13 @@ def _kind(data: Any, first: int, end: int, style: int, seen: Any, found: Any) ->
 
 
 @numba.njit(cache=True, nogil=True)
-def scan(data: Any, lines: int, style: int, in_stack: bool) -> Any:
+def scan(text: Any, lines: int, style: int, in_stack: bool) -> Any:
     """One row a line that says something, as arrays, and the names (from, to) in them.
 
     Tables of names: functions, comms, devices, events, stacks (kernel's and user's). ``in_stack``: the piece
     begins within a stack whose event is not known. Returned at the end: the row of the last event (its stack
     may go on in the next piece, -1: none) and whether a stack is open.
     """
-    end = data.size
     kind = np.empty(lines, np.int8)
     offset = np.empty(lines, np.int64)
     ts = np.zeros(lines, np.int64)
@@ -269,16 +278,76 @@ def scan(data: Any, lines: int, style: int, in_stack: bool) -> Any:
     returned = np.zeros(lines, np.bool_)
     skb = np.zeros(lines, np.uint64)
     more = np.full((lines, 7), -1, np.int32)  # device, state of skb, len, proto, event, stack, user's stack
-    rounded = False
-    size = table_size(2 * lines)
-    slots = np.full((5, size), -1, np.int32)
+    slots = np.full((5, table_size(2 * lines)), -1, np.int32)
     starts = np.zeros((5, 2 * lines + 1), np.int64)
     ends = np.zeros((5, 2 * lines + 1), np.int64)
     counts = np.zeros((5, 1), np.int64)
-    found = np.zeros(max(WIDTH, 5), np.int64)
-    seen = np.zeros(6, np.int64)
-    part = np.zeros(4, np.int64)  # where the stacks of the last event begin and end: kernel's, user's
-    part[:] = -1
+    row, rounded, pending, in_stack = _rows(
+        text,
+        style,
+        in_stack,
+        (kind, offset, ts, cpu, pid, comm, depth, took, value, returned, skb, name, more),
+        (slots, starts, ends, counts),
+        np.zeros(max(WIDTH, 5), np.int64),
+        np.zeros(6, np.int64),
+        np.full(4, -1, np.int64),
+    )
+    return (
+        kind[:row],
+        offset[:row],
+        ts[:row],
+        cpu[:row],
+        pid[:row],
+        comm[:row],
+        depth[:row],
+        took[:row],
+        value[:row],
+        returned[:row],
+        skb[:row],
+        name[:row],
+        more[:row],
+        starts,
+        ends,
+        counts,
+        rounded,
+        pending,
+        in_stack,
+    )
+
+
+@numba.njit(cache=True, nogil=True, forceinline=True)
+def _end_stacks(data: Any, part: Any, more: Any, row: int, stacks: Any) -> None:
+    """Give an event the stacks below it, the kernel's and the user's, as far as there are any."""
+    for n in range(2):
+        if part[2 * n] >= 0:
+            more[row, 5 + n] = intern(data, part[2 * n], part[2 * n + 1], stacks)
+
+
+@numba.njit(cache=True, nogil=True)
+def _rows(
+    text: Any,
+    style: int,
+    in_stack: bool,
+    rows: Any,
+    tables: Any,
+    found_in: Any,
+    seen_in: Any,
+    part: Any,
+) -> Any:
+    """Fill the arrays of ``scan``; how many rows, and what it returns at its end.
+
+    ``part``: where the stacks of the last event begin and end, the kernel's and the user's.
+    """
+    kind, offset, ts, cpu, pid, comm, depth, took, value, returned, skb, name, more = rows
+    slots, starts, ends, counts = tables
+    functions = names(slots, starts, ends, counts, 0)
+    comms = names(slots, starts, ends, counts, 1)
+    devices = names(slots, starts, ends, counts, 2)
+    events = names(slots, starts, ends, counts, 3)
+    stacks = names(slots, starts, ends, counts, 4)
+    data, found, seen = pointer(text, 0), pointer(found_in, 0), pointer(seen_in, 0)
+    end = text.size
+    rounded = False
     whose = 0
     pending = -1
     row = 0
@@ -316,11 +385,7 @@ def scan(data: Any, lines: int, style: int, in_stack: bool) -> Any:
         if says or broken:
             whole = says or _like_an_event(data, first, last, seen)
             if whole and in_stack and pending >= 0:
-                for n in range(2):
-                    if part[2 * n] >= 0:
-                        more[pending, 5 + n] = intern(
-                            data, part[2 * n], part[2 * n + 1], slots[4], starts[4], ends[4], counts[4]
-                        )
+                _end_stacks(data, part, more, pending, stacks)
             if whole:
                 pending = -1
             in_stack = False
@@ -336,12 +401,10 @@ def scan(data: Any, lines: int, style: int, in_stack: bool) -> Any:
         rounded |= seen[DIGITS] == 6
         ts[row] = ns
         pid[row] = seen[PID]
-        comm[row] = intern(data, seen[COMM], seen[COMM_END], slots[1], starts[1], ends[1], counts[1])
+        comm[row] = intern(data, seen[COMM], seen[COMM_END], comms)
         if what == FUNCTION:
             for n in range(2):
-                name[row, n] = intern(
-                    data, found[2 * n], found[2 * n + 1], slots[0], starts[0], ends[0], counts[0]
-                )
+                name[row, n] = intern(data, found[2 * n], found[2 * n + 1], functions)
             pending = row
             row += 1
             continue
@@ -357,43 +420,17 @@ def scan(data: Any, lines: int, style: int, in_stack: bool) -> Any:
                 depth[row], took[row], value[row], skb[row] = found[0], spent, result, address
                 returned[row] = found[RETURNED]
                 if found[NAME] >= 0:
-                    name[row, 0] = intern(
-                        data, found[NAME], found[NAME_END], slots[0], starts[0], ends[0], counts[0]
-                    )
+                    name[row, 0] = intern(data, found[NAME], found[NAME_END], functions)
                 row += 1
                 continue
         kind[row] = EVENT
         skb[row] = fields(data, behind + 1, last, found)
         if found[0] >= 0:
-            more[row, 0] = intern(data, found[0], found[1], slots[2], starts[2], ends[2], counts[2])
+            more[row, 0] = intern(data, found[0], found[1], devices)
         more[row, 1], more[row, 2], more[row, 3] = found[2], found[3], found[4]
-        more[row, 4] = intern(data, here, behind, slots[3], starts[3], ends[3], counts[3])
+        more[row, 4] = intern(data, here, behind, events)
         pending = row
         row += 1
     if in_stack and pending >= 0:
-        for n in range(2):
-            if part[2 * n] >= 0:
-                more[pending, 5 + n] = intern(
-                    data, part[2 * n], part[2 * n + 1], slots[4], starts[4], ends[4], counts[4]
-                )
-    return (
-        kind[:row],
-        offset[:row],
-        ts[:row],
-        cpu[:row],
-        pid[:row],
-        comm[:row],
-        depth[:row],
-        took[:row],
-        value[:row],
-        returned[:row],
-        skb[:row],
-        name[:row],
-        more[:row],
-        starts,
-        ends,
-        counts,
-        rounded,
-        pending,
-        in_stack,
-    )
+        _end_stacks(data, part, more, pending, stacks)
+    return row, rounded, pending, in_stack

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numba
 import numpy as np
 
+from swarmscope.trace.formats.raw_bytes import pointer
 from swarmscope.trace.formats.text.graph_body_scan import (
     COMMENT,
     NAME,
@@ -27,6 +28,7 @@ from swarmscope.trace.formats.text.scan import (
     fields,
     intern,
     line_end,
+    names,
     number,
     table_size,
 )
@@ -200,7 +202,7 @@ def _other(data: Any, at: int, end: int, seen: Any) -> Any:
         if behind == end - 1 and data[behind] == 41:
             return OVERRUN, overruns
         return DAMAGE, np.int64(0)
-    if begins(data, at, end, _CALLER) or begins(data, end - 13, end, _STACK):
+    if begins(data, at, end, _CALLER) or (end - at >= 13 and begins(data, end - 13, end, _STACK)):
         return STACK, np.int64(0)
     cpu, behind = number(data, blanks(data, at, end), end)
     if behind > 0 and behind + 2 < end and data[behind] == 41 and data[behind + 1] == 32 and cpu < 100_000:
@@ -219,12 +221,11 @@ def _other(data: Any, at: int, end: int, seen: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
-def scan(data: Any, layout: Any, lines: int) -> Any:
+def scan(text: Any, layout: Any, lines: int) -> Any:
     """One row a line, as arrays, and the names (from, to) of functions, comms, devices and events.
 
     ``name`` is that of the function, of a banner that of the task that left (a comm).
     """
-    end = data.size
     kind = np.empty(lines, np.int8)
     offset = np.empty(lines, np.int64)
     ts = np.zeros(lines, np.int64)
@@ -239,18 +240,62 @@ def scan(data: Any, layout: Any, lines: int) -> Any:
     hard = np.zeros(lines, np.bool_)
     skb = np.zeros(lines, np.uint64)
     more = np.full((lines, 5), -1, np.int32)  # of events: device, state of skb, len, proto, event
-    size = table_size(2 * lines)
-    slots = np.full((4, size), -1, np.int32)
+    slots = np.full((4, table_size(2 * lines)), -1, np.int32)
     starts = np.zeros((4, 2 * lines + 1), np.int64)
     ends = np.zeros((4, 2 * lines + 1), np.int64)
     counts = np.zeros((4, 1), np.int64)
-    functions = (slots[0], starts[0], ends[0], counts[0])
-    comms = (slots[1], starts[1], ends[1], counts[1])
-    devices = (slots[2], starts[2], ends[2], counts[2])
-    events = (slots[3], starts[3], ends[3], counts[3])
-    found = np.zeros(WIDTH, np.int64)
-    parts = np.zeros(5, np.int64)
-    seen = np.zeros(8, np.int64)
+    row = _rows(
+        text,
+        layout,
+        lines,
+        (kind, offset, ts, cpu, pid, name, comm, depth, took, value, returned, hard, skb, more),
+        (slots, starts, ends, counts),
+        np.zeros(WIDTH, np.int64),
+        np.zeros(5, np.int64),
+        np.zeros(8, np.int64),
+    )
+    return (
+        kind[:row],
+        offset[:row],
+        ts[:row],
+        cpu[:row],
+        pid[:row],
+        name[:row],
+        comm[:row],
+        depth[:row],
+        took[:row],
+        value[:row],
+        returned[:row],
+        hard[:row],
+        skb[:row],
+        more[:row],
+        starts,
+        ends,
+        counts,
+    )
+
+
+@numba.njit(cache=True, nogil=True)
+def _rows(
+    text: Any,
+    layout_in: Any,
+    lines: int,
+    rows: Any,
+    tables: Any,
+    found_in: Any,
+    parts_in: Any,
+    seen_in: Any,
+) -> Any:
+    """Fill the arrays of ``scan``, and say how many rows there are."""
+    kind, offset, ts, cpu, pid, name, comm, depth, took, value, returned, hard, skb, more = rows
+    slots, starts, ends, counts = tables
+    functions = names(slots, starts, ends, counts, 0)
+    comms = names(slots, starts, ends, counts, 1)
+    devices = names(slots, starts, ends, counts, 2)
+    events = names(slots, starts, ends, counts, 3)
+    data, layout, seen = pointer(text, 0), pointer(layout_in, 0), pointer(seen_in, 0)
+    found, parts = pointer(found_in, 0), pointer(parts_in, 0)
+    end = text.size
     row = 0
     at = 0
     talking = False
@@ -303,12 +348,12 @@ def scan(data: Any, layout: Any, lines: int) -> Any:
         pid[row] = seen[PID]
         hard[row] = seen[HARD]
         if seen[PID] >= 0:
-            comm[row] = intern(data, seen[COMM], seen[COMM_END], *comms)
+            comm[row] = intern(data, seen[COMM], seen[COMM_END], comms)
         if what in (LOST, OVERRUN, BANNER):
             took[row] = count
             if what == BANNER:
                 here, there = seen[OLD_COMM], seen[OLD_COMM_END]
-                name[row] = intern(data, here, there, *comms)
+                name[row] = intern(data, here, there, comms)
         elif what in (COMMENT, OPEN_COMMENT):
             here, there = found[NAME], found[NAME_END]
             behind = here
@@ -320,30 +365,12 @@ def scan(data: Any, layout: Any, lines: int) -> Any:
             ):
                 behind += 1
             if behind > here and behind < there and data[behind] == 58 and not 48 <= data[here] <= 57:
-                more[row, 4] = intern(data, here, behind, *events)
+                more[row, 4] = intern(data, here, behind, events)
                 skb[row] = fields(data, behind + 1, there, parts)
                 if parts[0] >= 0:
-                    more[row, 0] = intern(data, parts[0], parts[1], *devices)
+                    more[row, 0] = intern(data, parts[0], parts[1], devices)
                 more[row, 1], more[row, 2], more[row, 3] = parts[2], parts[3], parts[4]
         elif found[NAME] >= 0 and what < COMMENT:
-            name[row] = intern(data, found[NAME], found[NAME_END], *functions)
+            name[row] = intern(data, found[NAME], found[NAME_END], functions)
         row += 1
-    return (
-        kind[:row],
-        offset[:row],
-        ts[:row],
-        cpu[:row],
-        pid[:row],
-        name[:row],
-        comm[:row],
-        depth[:row],
-        took[:row],
-        value[:row],
-        returned[:row],
-        hard[:row],
-        skb[:row],
-        more[:row],
-        starts,
-        ends,
-        counts,
-    )
+    return row

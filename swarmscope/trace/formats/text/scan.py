@@ -2,7 +2,7 @@
 
 Scope: small compiled functions over the bytes of a file, shared by the scanners of ftrace's texts. ``fields``
 finds what ``formats.fields.parse`` finds, in the same words and with the same limits. Positions are indices
-into ``data``; -1 as a position means that what was looked for is not there.
+into ``data``, a pointer (``raw_bytes``); -1 as a position means that what was looked for is not there.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numba
 import numpy as np
 
 from swarmscope.trace.formats.fields import HASHED_BELOW
+from swarmscope.trace.formats.raw_bytes import pointer
 
 NONE: Final = 0
 KNOWN: Final = 1
@@ -91,32 +92,47 @@ def table_size(lines: int) -> Any:
 
 
 @numba.njit(cache=True, nogil=True, forceinline=True)
-def intern(data: Any, first: int, last: int, slots: Any, starts: Any, ends: Any, count: Any) -> Any:
-    """The number of the name ``data[first:last]``, in order of first sight. ``count[0]``: names so far."""
+def names(slots: Any, starts: Any, ends: Any, counts: Any, number: int) -> Any:
+    """One of several tables of names, for ``intern``: row ``number`` of arrays that the caller was given.
+
+    ``slots``: codes of names by their hashes, -1 for none, a power of two in each row. Of each name
+    ``starts`` and ``ends`` say where it is; ``counts``: how many there are.
+    """
+    return (
+        pointer(slots, number * slots.shape[1]),
+        slots.shape[1] - 1,
+        pointer(starts, number * starts.shape[1]),
+        pointer(ends, number * ends.shape[1]),
+        pointer(counts, number),
+    )
+
+
+@numba.njit(cache=True, nogil=True, forceinline=True)
+def intern(data: Any, first: int, last: int, table: Any) -> Any:
+    """The number of the name ``data[first:last]`` in a table of ``names``, in order of first sight."""
+    slots, mask, starts, ends, count = table
     mixed = np.uint32(2166136261)
     for at in range(first, last):
         mixed = np.uint32((mixed ^ np.uint32(data[at])) * np.uint32(16777619))
-    mask = slots.size - 1
     slot = np.int64(mixed ^ (mixed >> np.uint32(15))) & mask
     while True:
         name = slots[slot]
         if name < 0:
             break
-        if ends[name] - starts[name] == last - first:
-            same = True
+        start = starts[name]
+        if ends[name] - start == last - first:
+            differ = np.uint8(0)
             for n in range(last - first):
-                if data[first + n] != data[starts[name] + n]:
-                    same = False
-                    break
-            if same:
-                return name
+                differ |= data[first + n] ^ data[start + n]
+            if differ == 0:
+                return np.int64(name)
         slot = (slot + 1) & mask
-    name = count[0]
-    slots[slot] = name
-    starts[name] = first
-    ends[name] = last
-    count[0] = name + 1
-    return name
+    known = count[0]
+    slots[slot] = np.int32(known)
+    starts[known] = first
+    ends[known] = last
+    count[0] = known + 1
+    return known
 
 
 @numba.njit(cache=True, nogil=True, forceinline=True)

@@ -29,6 +29,7 @@ import polars as pl
 
 from swarmscope.trace import calls
 from swarmscope.trace.formats import fields
+from swarmscope.trace.formats.ahead import ahead
 from swarmscope.trace.formats.base import (
     Decoded,
     LossLog,
@@ -37,7 +38,6 @@ from swarmscope.trace.formats.base import (
     event_table,
     wrong_format,
 )
-from swarmscope.trace.formats.text.ahead import ahead
 from swarmscope.trace.formats.text.names import Names, gathered, known, whole_lines
 
 EXPECTED: Final = "'# tracer: function_graph' or a line like ' 0)   1.234 us    |  ip_rcv();'"

@@ -37,6 +37,8 @@ KIND, EVENT, FLAGS, PID, TID, PPID, PTID, NAME, CPU, CHAIN, DEV, LEN, PROTO = ra
 code of a COMM's text. CHAIN, DEV: codes. In all -1 is none.
 """
 NO_TIME = -1
+ROOM = 1 << 18
+"""Rows there is room for from the start: memory that is not used costs nothing, moving rows does."""
 WHOLE, HAS_SKB = 1, 2
 """FLAGS: a sample all of whose fields are there; its ``SKB`` is one."""
 
@@ -57,8 +59,8 @@ class Rows:
     """Rows in order of arrival; codes hold for the whole file."""
 
     def __init__(self) -> None:
-        self._long = np.empty((3, 1 << 16), np.int64)
-        self._short = np.empty((13, 1 << 16), np.int32)
+        self._long = np.empty((3, ROOM), np.int64)
+        self._short = np.empty((13, ROOM), np.int32)
         self._ranges = np.empty((4, 0), np.int64)
         self.count = 0
         self.chains, self.devices, self.names = Codes(), Codes(), Codes()

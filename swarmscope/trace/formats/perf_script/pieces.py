@@ -14,9 +14,9 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 import numpy.typing as npt
 
+from swarmscope.trace.formats.ahead import UNDER_WAY
 from swarmscope.trace.formats.base import CHUNK, LossLog, fill
 from swarmscope.trace.formats.perf_script import call_chains
-from swarmscope.trace.formats.text.ahead import UNDER_WAY
 
 LONGEST: Final = 1 << 20
 """Bytes of a block: one that is longer may be read in parts."""

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from swarmscope.trace.formats.ahead import ahead
 from swarmscope.trace.formats.base import Decoded, LossLog, Source, StackTable, event_table, wrong_format
 from swarmscope.trace.formats.perf_script import layouts
 from swarmscope.trace.formats.perf_script.call_chains import CallChains
 from swarmscope.trace.formats.perf_script.pieces import Piece, pieces
-from swarmscope.trace.formats.text.ahead import ahead
 from swarmscope.trace.formats.text.names import Names, gathered
 from swarmscope.trace.formats.text.names import known as where_known
 

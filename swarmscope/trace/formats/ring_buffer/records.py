@@ -1,16 +1,15 @@
 """Records of the ring buffer in columns, all CPUs in one order, as many at a time as fit into little memory.
 
-Scope: windows over the pages of all CPUs. What one holds is made while the one before it is in use
-(``before``): compiled loops let others run. Pages that are behind are given back to the system.
+Scope: windows over the pages of all CPUs, made of compiled loops that let others run. Pages that are behind
+are given back to the system.
 """
 
 from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +27,6 @@ NEVER: Final = -(1 << 63)
 FOREVER: Final = (1 << 63) - 1
 MERGED: Final = 8
 """Lanes up to here are merged by looking at all of them for each run of rows."""
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +61,6 @@ class Records:
     stacks: Sequence[bytes]
     functions: npt.NDArray[np.uint64]
     next_gap: npt.NDArray[np.bool_]
-
-
-def before(items: Iterator[_T]) -> Iterator[_T]:
-    """The same items, each made while the one before it is in use."""
-    with ThreadPoolExecutor(1) as beside:
-        coming = beside.submit(next, items, None)
-        while (item := coming.result()) is not None:
-            coming = beside.submit(next, items, None)
-            yield item
 
 
 def read(recording: Recording, log: LossLog, *, where: bool = False) -> Records:

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from swarmscope.trace.formats.ahead import before
 from swarmscope.trace.formats.base import Decoded, LossLog, Source, StackTable, event_table
 from swarmscope.trace.formats.ring_buffer.calls import Calls, Made
 from swarmscope.trace.formats.ring_buffer.kinds import NOBODY, UNKNOWN
 from swarmscope.trace.formats.ring_buffer.recording import Recording
-from swarmscope.trace.formats.ring_buffer.records import Records, before, windows
+from swarmscope.trace.formats.ring_buffer.records import Records, windows
 
 MOST_TASKS: Final = 1 << 22
 

@@ -1,7 +1,9 @@
 """Work on the pieces of a file side by side, results in the order of the file.
 
-Scope: a few pieces are under way at once, as many as there are processors and one: memory does not grow with
-the file. The work must be compiled code that lets others run (``nogil``).
+Scope: ``ahead`` for work on pieces that need nothing of each other; a few are under way at once, as many as
+there are processors and one: memory does not grow with the file. ``before`` for pieces that are made one
+after the other. The work must be compiled code that lets others run (``nogil``), and much of it: whoever
+comes back from it may have to wait milliseconds for its turn.
 """
 
 from __future__ import annotations
@@ -36,3 +38,12 @@ def ahead(work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[tuple[_T, _
                 yield first, future.result()
         for first, future in under_way:
             yield first, future.result()
+
+
+def before(items: Iterator[_T]) -> Iterator[_T]:
+    """The same items, each made while the one before it is in use; None ends them."""
+    with ThreadPoolExecutor(1) as beside:
+        coming = beside.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = beside.submit(next, items, None)
+            yield item

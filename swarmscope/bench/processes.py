@@ -1,7 +1,8 @@
 """How long a command takes, and whether one is so many times as quick as another.
 
 Scope: whole processes, from their start to their end: what a user waits for, imports included, by the wall
-clock. Two commands take turns, so that a machine that slows down slows both. The peak is what a process says
+clock. Two commands take turns, so that a machine that slows down slows both; each finds what it reads in
+memory (``warm``), so that nobody waits for the disk. The peak is what a process says
 of itself in its last line (``peak``, see ``bench.decode``): what the kernel tells a parent holds the parent's
 own memory too.
 """
@@ -14,6 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from time import monotonic
 
@@ -60,10 +62,28 @@ def take_ours(command: Sequence[str]) -> Taken:
         return Taken((seconds,), (float(said["seconds"]),), int(said["peak"]))
 
 
-def in_turn(tool: Sequence[str], ours: Sequence[str], *, rounds: int) -> tuple[Taken, Taken]:
-    """Both commands ``rounds`` times, one after the other."""
-    turns = [(take(tool), take_ours(ours)) for _ in range(rounds)]
-    return together([one for one, _ in turns]), together([two for _, two in turns])
+def in_turn(
+    tool: Sequence[str], ours: Sequence[str], *, rounds: int, reads: Sequence[Path] = ()
+) -> tuple[Taken, Taken]:
+    """Both commands ``rounds`` times, one after the other; ``reads``: files and folders that they read."""
+    theirs, mine = [], []
+    for _ in range(rounds):
+        warm(reads)
+        theirs.append(take(tool))
+        warm(reads)
+        mine.append(take_ours(ours))
+    return together(theirs), together(mine)
+
+
+def warm(paths: Sequence[Path]) -> None:
+    """Read files, and all files of folders, so that the kernel has them in memory."""
+    room = bytearray(1 << 22)
+    for path in paths:
+        for file in path.rglob("*") if path.is_dir() else (path,):
+            if file.is_file():
+                with file.open("rb", buffering=0) as data:
+                    while data.readinto(room):
+                        pass
 
 
 def together(turns: Sequence[Taken]) -> Taken:

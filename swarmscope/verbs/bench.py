@@ -33,7 +33,7 @@ from swarmscope.verbs.runs import Narrator
 
 LAB = "bench"
 ENGINE, PERTURBATION = "engine", "perturbation"
-EVENTS, ROUNDS = 2_000_000, 3
+EVENTS, ROUNDS = 10_000_000, 3
 BLOCKS = 6
 LEAST_BLOCKS = 3
 OVER_BARE = 1.5

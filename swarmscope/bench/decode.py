@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
@@ -27,12 +28,18 @@ def main(what: str, path: Path) -> dict[str, int]:
     rows: Counter[str] = Counter()
     name = "perf-script" if what == "folded" else what
     source = formats.Source(str(path), collector=name, kallsyms=beside(path))
-    for decoded in formats.batches(name, path, source):
-        rows.update({table: frame.height for table, frame in decoded.tables.items()})
-        if what == "folded":
-            from swarmscope.trace.folded import folded
 
-            rows["folded"] += len(folded(decoded))
+    def counted() -> Iterator[formats.Decoded]:
+        for decoded in formats.batches(name, path, source):
+            rows.update({table: frame.height for table, frame in decoded.tables.items()})
+            yield decoded
+
+    if what == "folded":
+        from swarmscope.trace.folded import folded
+
+        rows["folded"] = len(folded(counted()))
+    else:
+        deque(counted(), maxlen=0)
     return dict(rows)
 
 

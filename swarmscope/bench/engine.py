@@ -4,9 +4,9 @@ Each row makes its input from a real recording (made here where perf runs and we
 sample), repeated to ``events``; then the tool and we read it in turn, each in a process of its own. Formats
 of which the tool is not installed here are left out by name.
 
-Scope: measuring; the verb prints. A ratio is the tool's time over ours: of the tool the whole process, of ours
-from the first import of a decoder to the last row, loading compiled code included. What is left out of ours,
-the start of the interpreter and of Polars, stands beside it, and has a row of its own (``small_files``).
+Scope: measuring; the verb prints. A ratio is the tool's time over ours: of the tool the whole process, of
+ours from the first import of a decoder to the last row, loading compiled code included. What is left out of
+ours, the start of the interpreter and of Polars, stands beside it; ``small_files`` has all of it.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def multiply(recorded: bytes, target: Path, *, events: int) -> int:
 def fold(path: Path) -> list[str]:
     """The lines that ours makes of a text."""
     with path.open("rb") as file:
-        return folded.folded(perf_script.decode(file, Source(path.name)))
+        return folded.folded(perf_script.batches(file, Source(path.name)))
 
 
 def fold_by_perl(path: Path) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 
 import polars as pl
 
@@ -25,24 +26,23 @@ _ARGUMENTS = re.compile(r"\((?!anonymous namespace\)).*")
 _QUOTES = str.maketrans({"'": None, '"': None, ";": ":"})
 
 
-def folded(decoded: Decoded) -> list[str]:
-    """One line for each comm and chain of names, sorted by its bytes."""
-    names = [_name(raw) for raw in decoded["frames"].sort("frame")["raw"].to_list()]
-    chains = {
-        stack: ";".join(names[frame] for frame in frames) for stack, frames in decoded["stacks"].iter_rows()
-    }
-    rows = (
-        decoded["events"]
-        .lazy()
-        .filter(pl.col("stack").is_not_null())
-        .group_by("comm", "stack")
-        .agg(pl.len())
-        .collect()
-    )
-    counts: Counter[str] = Counter()
-    for comm, stack, count in rows.iter_rows():
-        counts[f"{(comm or '').replace(' ', '_')};{chains[stack]}"] += count
-    return [f"{line} {counts[line]}" for line in sorted(counts, key=lambda line: line.encode())]
+def folded(batches: Iterable[Decoded]) -> list[str]:
+    """One line for each comm and chain of names, sorted by its bytes, of all batches of one recording."""
+    names: dict[int, str] = {}
+    chains: dict[int, str] = {}
+    counts: Counter[tuple[str, int]] = Counter()
+    for decoded in batches:
+        names |= {frame: _name(raw) for frame, raw in decoded["frames"].select("frame", "raw").iter_rows()}
+        for stack, frames in decoded["stacks"].iter_rows():
+            chains[stack] = ";".join(names[frame] for frame in frames)
+        seen = pl.col("stack").is_not_null()
+        rows = decoded["events"].lazy().filter(seen).group_by("comm", "stack").agg(pl.len()).collect()
+        for comm, stack, count in rows.iter_rows():
+            counts[comm or "", stack] += count
+    lines: Counter[str] = Counter()
+    for (comm, stack), count in counts.items():
+        lines[f"{comm.replace(' ', '_')};{chains[stack]}"] += count
+    return [f"{line} {lines[line]}" for line in sorted(lines, key=lambda line: line.encode())]
 
 
 def _name(raw: str) -> str:

@@ -249,7 +249,25 @@ class _Build:
             .sort("count", descending=True, maintain_order=True)
             .unique(["host", "collector", "what"], keep="first", maintain_order=True)
         )
-        return pl.concat([rows.filter(~twice), largest]).sort("host", "collector", "what", "detail")
+        once = _without_placed(pl.concat([rows.filter(~twice), largest]))
+        return once.sort("host", "collector", "what", "detail")
+
+
+def _without_placed(losses: pl.DataFrame) -> pl.DataFrame:
+    """Losses in which ``overrun`` is what no ``lost events`` tell the place of: the kernel's count holds both
+    (``lost_events`` and ``overrun`` of kernel/trace/ring_buffer.c).
+    """
+    by = ["host", "collector"]
+    placed = losses.filter(pl.col("what") == "lost events").group_by(by).agg(pl.sum("count").alias("_placed"))
+    left = (pl.col("count") - pl.col("_placed")).clip(0)
+    told = (pl.col("what") == "overrun") & pl.col("_placed").is_not_null() & (pl.col("count") > 0)
+    detail = pl.format("{} in all, the others are told where they were lost", "count")
+    return losses.join(placed, on=by, how="left", maintain_order="left").select(
+        *by,
+        "what",
+        pl.when(told).then(left).otherwise("count").alias("count"),
+        pl.when(told).then(detail).otherwise("detail").alias("detail"),
+    )
 
 
 def _with_last_device(hops: pl.DataFrame, known: pl.DataFrame, wire: pl.Expr) -> pl.DataFrame:

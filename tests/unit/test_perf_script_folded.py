@@ -20,8 +20,8 @@ def test_folded_stacks_are_what_the_perl_loop_makes_of_the_text(tmp_path: Path) 
         text = b"\n\n".join(block for block in whole.split(b"\n\n") if b"(deleted)" not in block)
         path = tmp_path / "text"
         path.write_bytes(text)
-        assert folded.folded(decode(text)) == multiplied_perf_script.fold_by_perl(path)
-        assert len(folded.folded(decode(text))) > 3
+        assert folded.folded([decode(text)]) == multiplied_perf_script.fold_by_perl(path)
+        assert len(folded.folded([decode(text)])) > 3
 
 
 def test_a_multiplied_text_holds_the_same_stacks_as_often(tmp_path: Path) -> None:
@@ -31,6 +31,6 @@ def test_a_multiplied_text_holds_the_same_stacks_as_often(tmp_path: Path) -> Non
     once = decode(golden("whole"))
     times = count // once["events"].height
     assert decoded["events"].height == count >= 1000 and decoded["events"]["ts"].is_sorted()
-    assert folded.folded(decoded) == [
-        f"{line.rpartition(' ')[0]} {int(line.rpartition(' ')[2]) * times}" for line in folded.folded(once)
+    assert folded.folded([decoded]) == [
+        f"{line.rpartition(' ')[0]} {int(line.rpartition(' ')[2]) * times}" for line in folded.folded([once])
     ]

@@ -225,6 +225,22 @@ def test_a_host_without_any_clock_is_left_out_and_said_so(run: store.Run) -> Non
     assert "no clock" in built["losses"]["what"].to_list()
 
 
+def test_events_that_were_overwritten_are_counted_once() -> None:
+    rows = [
+        ("n1", "ftrace", "overrun", 10, ""),
+        ("n1", "ftrace", "lost events", 4, "CPU 0, before byte 4096"),
+        ("n1", "ftrace", "lost events", 3, "CPU 1, before byte 0"),
+        ("n1", "other", "overrun", 5, ""),
+        ("n2", "ftrace", "overrun", 0, ""),
+        ("n2", "ftrace", "lost events", 2, "CPU 0, before byte 0, at least"),
+        ("n3", "perf", "lost events", 6, ""),
+    ]
+    losses = tables._without_placed(pl.DataFrame(rows, schema=dict(schema.LOSSES), orient="row"))
+    kept = [row for row in rows if row[:3] != ("n1", "ftrace", "overrun")]
+    overrun = ("n1", "ftrace", "overrun", 3, "10 in all, the others are told where they were lost")
+    assert sorted(losses.rows()) == sorted([*kept, overrun])
+
+
 def test_loading_a_run_without_tables_says_what_to_do(run: store.Run) -> None:
     with pytest.raises(UsageError, match=r"tables/events: no such table") as caught:
         tables.load(run)

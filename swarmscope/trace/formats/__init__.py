@@ -59,6 +59,7 @@ FOLDERS: Mapping[str, FolderDecoder] = {
 """The same for recordings that are folders."""
 BATCHES: Mapping[str, BatchDecoder] = {
     "perf-data": _of("perf_data", "batches"),
+    "perf-script": _of("perf_script", "batches"),
     "trace-dat": _of("trace_dat", "batches"),
 }
 """Those of ``FORMATS`` that come piece by piece: stacks and frames then are those not seen before."""

@@ -9,7 +9,7 @@ a file is not of its format at all; damage inside a file costs the damaged rows 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO, Literal, TypeVar
 
@@ -68,6 +68,14 @@ class Decoded:
 
     def __getitem__(self, table: str) -> pl.DataFrame:
         return self.tables[table] if table in self.tables else schema.empty(table)
+
+
+def joined(batches: Iterable[Decoded]) -> Decoded:
+    """Batches of one file as one."""
+    parts = list(batches)
+    if len(parts) == 1:
+        return parts[0]
+    return Decoded({name: pl.concat([part[name] for part in parts]) for name in parts[0].tables})
 
 
 class LossLog:
@@ -151,6 +159,7 @@ class StackTable:
         self._modules = modules
         self._frames: dict[tuple[str, str, str], int] = {}
         self._stacks: dict[tuple[int, ...], int] = {}
+        self._given = (0, 0)
 
     def frame(self, raw: str, *, user: bool = False) -> int:
         """The number of a frame. Frames outside the kernel get the module ``[user]``."""
@@ -166,11 +175,11 @@ class StackTable:
         return self._stacks.setdefault(frames, len(self._stacks))
 
     def tables(self) -> dict[str, pl.DataFrame]:
-        """The ``stacks`` and ``frames`` tables."""
-        keys = list(self._frames)
+        """The ``stacks`` and ``frames`` that were not given before."""
+        keys, lists = list(self._frames)[self._given[1] :], list(self._stacks)[self._given[0] :]
         frames = pl.DataFrame(
             {
-                "frame": list(range(len(keys))),
+                "frame": list(range(self._given[1], len(self._frames))),
                 "symbol": [key[0] for key in keys],
                 "module": [key[1] for key in keys],
                 "raw": [key[2] for key in keys],
@@ -178,9 +187,13 @@ class StackTable:
             schema=dict(schema.FRAMES),
         )
         stacks = pl.DataFrame(
-            {"stack": list(range(len(self._stacks))), "frames": [list(key) for key in self._stacks]},
+            {
+                "stack": list(range(self._given[0], len(self._stacks))),
+                "frames": [list(key) for key in lists],
+            },
             schema=dict(schema.STACKS),
         )
+        self._given = (len(self._stacks), len(self._frames))
         return {"stacks": stacks, "frames": frames}
 
 

@@ -18,9 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
-import polars as pl
-
-from swarmscope.trace.formats.base import Decoded, LossLog, Source, chunks
+from swarmscope.trace.formats.base import Decoded, LossLog, Source, chunks, joined
 
 if TYPE_CHECKING:
     from swarmscope.trace.formats.perf_data.symbols import KernelSymbols
@@ -35,10 +33,7 @@ def decode(file: BinaryIO, source: Source, *, kallsyms: bytes | KernelSymbols | 
     ``kallsyms``, else ``source.kallsyms``, is the text of /proc/kallsyms of the same boot (``KernelSymbols``:
     read once for many files). Without it kernel frames are ``[unknown]``, unless the file itself says more.
     """
-    parts = list(batches(file, source, kallsyms=kallsyms))
-    if len(parts) == 1:
-        return parts[0]
-    return Decoded({name: pl.concat([part[name] for part in parts]) for name in parts[0].tables})
+    return joined(batches(file, source, kallsyms=kallsyms))
 
 
 def batches(

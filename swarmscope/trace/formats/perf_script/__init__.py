@@ -27,18 +27,27 @@ indented calls. A comm with a newline in it breaks its line, which is damage.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import BinaryIO
 
-from swarmscope.trace.formats.base import Decoded, Source
+from swarmscope.trace.formats.base import Decoded, Source, joined
 from swarmscope.trace.formats.perf_script import layouts
 from swarmscope.trace.formats.perf_script.reader import Reader
 
-__all__ = ["decode", "looks_like"]
+__all__ = ["batches", "decode", "looks_like"]
 
 
 def decode(file: BinaryIO, source: Source) -> Decoded:
     """Events, stacks and frames of a ``perf script`` text; ``TraceFileError`` where it holds no event."""
-    return Reader(source).run(file)
+    return joined(batches(file, source))
+
+
+def batches(file: BinaryIO, source: Source) -> Iterator[Decoded]:
+    """The same piece by piece, in as much memory however long the text is.
+
+    ``stacks`` and ``frames`` are those not seen before; ``losses`` are in the last one.
+    """
+    yield from Reader(source).batches(file)
 
 
 def looks_like(head: bytes) -> bool:

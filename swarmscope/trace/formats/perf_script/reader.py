@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from swarmscope.trace import schema
 from swarmscope.trace.formats.ahead import ahead
 from swarmscope.trace.formats.base import Decoded, LossLog, Source, StackTable, event_table, wrong_format
 from swarmscope.trace.formats.perf_script import layouts
@@ -24,6 +25,8 @@ from swarmscope.trace.formats.text.names import Names, gathered
 from swarmscope.trace.formats.text.names import known as where_known
 
 EXPECTED: Final = "a line like 'ping  7342/7342  [001]  1574.043594926: net:net_dev_queue: dev=eth0 ...'"
+BATCH: Final = 100_000
+"""Events that become a part of the tables at once, at least."""
 GIVE_UP: Final = 1 << 20
 """Bytes without a single event after which the file is called none of this format."""
 ROUNDING: Final = 1000
@@ -61,20 +64,32 @@ class Reader:
         self.headless = self.seen_end = False
         self.comms, self.names, self.devices = Names(), Names(), Names()
         self.parts: list[tuple[npt.NDArray[Any], ...]] = []
-        self.rows = 0
+        self.rows = self.timeless = self.hashed = 0
+        self.rounded = False
 
-    def run(self, file: BinaryIO) -> Decoded:
-        """All tables; ``TraceFileError`` where the file holds no event at all."""
+    def batches(self, file: BinaryIO) -> Iterator[Decoded]:
+        """All tables, some events at a time; ``TraceFileError`` where the file holds no event at all."""
         first = b""
+        told = 0
         for piece, scanned in ahead(self._scan, self._begun(pieces(file, self.log))):
             first = first or piece.text(0, min(piece.size, 2 * _SHOWN)).lstrip(b"\n")
             self._piece(piece, scanned)
             if not self.rows and piece.offset + piece.size > GIVE_UP:
                 break
+            if self.rows - told >= BATCH:
+                told = self.rows
+                yield Decoded(
+                    {"events": self._events(), "losses": schema.empty("losses"), **self.table.tables()}
+                )
         if not self.rows and first and not first.startswith(b"#"):
             raise wrong_format(self.source, 0, expected=EXPECTED, found=first)
         events = self._events()
-        return Decoded({"events": events, "losses": self.log.frame(), **self.table.tables()})
+        if self.timeless:
+            detail = "printed without their time: neither order nor distances are known"
+            self.log.add("events without time", self.timeless, detail=detail)
+        if self.hashed:
+            self.log.add("hashed pointers", self.hashed, detail="skb addresses cannot be compared")
+        yield Decoded({"events": events, "losses": self.log.frame(), **self.table.tables()})
 
     def _begun(self, found: Iterator[Piece]) -> Iterator[Piece]:
         """The pieces, as soon as it is known what lines look like."""
@@ -181,16 +196,14 @@ class Reader:
         digits = np.array([layout[5] for layout in self.layouts] or [0])[np.maximum(more[:, 7], 0)]
         timeless = int((digits == 0).sum())
         if timeless:
-            detail = "printed without their time: neither order nor distances are known"
-            self.log.add("events without time", timeless, detail=detail)
+            self.timeless += timeless
             ts = np.where(digits == 0, self.source.clock_shift, ts)
-        hashed = int((more[:, 3] == scan.HASHED).sum())
-        if hashed:
-            self.log.add("hashed pointers", hashed, detail="skb addresses cannot be compared")
+        self.hashed += int((more[:, 3] == scan.HASHED).sum())
+        self.rounded |= bool((digits == 6).any())
         comms = pl.Series(self.comms.text(), dtype=pl.String)
         return event_table(
             self.source,
-            err=ROUNDING if bool((digits == 6).any()) else 0,
+            err=ROUNDING if self.rounded else 0,
             columns={
                 "ts": ts,
                 "cpu": where_known(cpu, cpu > _UNKNOWN),

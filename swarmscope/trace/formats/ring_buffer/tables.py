@@ -49,15 +49,11 @@ def batches(recordings: Sequence[Recording], source: Source, *, log: LossLog) ->
         yield tables(recordings, source, log=log)
         return
     stacks = StackTable(source.modules)
-    seen = {"stacks": 0, "frames": 0}
     for events, calls in _parts(recordings[0], Calls(recordings[0], source), source, log=log, stacks=stacks):
         found = {"events": events}
         if (whole := Calls.joined([calls])) is not None:
             found["calls"] = whole
-        for name, frame in stacks.tables().items():
-            found[name] = frame[seen[name] :]
-            seen[name] = len(frame)
-        yield Decoded(found)
+        yield Decoded({**found, **stacks.tables()})
     yield Decoded({"losses": log.frame()})
 
 

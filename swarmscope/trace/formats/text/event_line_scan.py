@@ -18,6 +18,18 @@ import numba
 import numpy as np
 
 from swarmscope.trace.formats.raw_bytes import pointer
+from swarmscope.trace.formats.text.event_head_scan import (
+    COMM,
+    COMM_END,
+    CPU,
+    DIGITS,
+    KERNEL,
+    PID,
+    TEXT,
+    TRACE_CMD,
+    head,
+    like_an_event,
+)
 from swarmscope.trace.formats.text.graph_body_scan import (
     ENTRY,
     EXIT,
@@ -49,18 +61,6 @@ HEADER: Final = 12
 _STACK: Final = 13
 _NAMED: Final = 14
 
-KERNEL: Final = 0
-TRACE_CMD: Final = 1
-"""Styles."""
-COMM: Final = 0
-COMM_END: Final = 1
-PID: Final = 2
-CPU: Final = 3
-TEXT: Final = 4
-DIGITS: Final = 5
-LONGEST_PREFIX: Final = 300
-"""Bytes that an instance's or a file's name may take before a line of trace-cmd's."""
-
 _CPU = np.frombuffer(b"CPU:", np.uint8)
 _LOST = np.frombuffer(b"[LOST ", np.uint8)
 _EVENTS = np.frombuffer(b"EVENTS]", np.uint8)
@@ -74,95 +74,6 @@ _STACK_HEAD = np.frombuffer(b"<stack trace", np.uint8)
 _USER_HEAD = np.frombuffer(b"<user stack trace", np.uint8)
 _GRAPH = np.frombuffer(b"funcgraph_", np.uint8)
 _FUNCTION = np.frombuffer(b"function:", np.uint8)
-
-
-@numba.njit(cache=True, nogil=True)
-def _cpu(data: Any, dash: int, end: int, style: int, loose: bool, seen: Any) -> Any:
-    """Read ``-PID (TGID) [CPU]`` at ``dash`` into ``seen``; the position behind, or -1."""
-    pid, at = number(data, dash + 1, end)
-    if at < 0 or at - dash > (11 if loose else 10) or at >= end or data[at] != 32:
-        return -1
-    at = blanks(data, at, end)
-    if at < end and data[at] == 40 and (style == KERNEL or loose):
-        first = at
-        at += 1
-        while at < end and (data[at] != 41 or (loose and at + 1 < end and data[at + 1] != 32)):
-            fits = data[at] == 45 or 48 <= data[at] <= 57 or (data[at] == 32 and data[at - 1] in (32, 40))
-            if at - first > 20 or not (fits or loose):
-                return -1
-            at += 1
-        if at + 1 >= end or data[at + 1] != 32:
-            return -1
-        at = blanks(data, at + 1, end)
-    if at >= end or data[at] != 91:
-        return -1
-    cpu, behind = number(data, at + 1, end)
-    if behind < 0 or behind >= end or data[behind] != 93 or behind - at > 6:
-        return -1
-    seen[PID], seen[CPU] = pid, cpu
-    return behind + 1
-
-
-@numba.njit(cache=True, nogil=True)
-def _stamp(data: Any, at: int, end: int, style: int, seen: Any) -> Any:
-    """Read ``FLAGS SECONDS.MICROS:`` and blanks at ``at``: (nanoseconds, position behind or -1)."""
-    no = (np.int64(0), -1)
-    first = at
-    at = blanks(data, at, end)
-    if at == first:
-        return no
-    token = at
-    while token < end and data[token] != 32 and data[token] != 58:
-        token += 1
-    if token < end and data[token] == 32:
-        if not 4 <= token - at <= (8 if style == TRACE_CMD else 6):
-            return no
-        for n in range(at, token):
-            if 9 <= data[n] <= 13:
-                return no
-        at = blanks(data, token, end)
-    seconds, dot = number(data, at, end)
-    if dot < 0 or dot - at > 9 or dot >= end or data[dot] != 46:
-        return no
-    part, behind = number(data, dot + 1, end)
-    digits = behind - dot - 1
-    if behind < 0 or behind + 1 >= end or data[behind] != 58 or data[behind + 1] != 32:
-        return no
-    if digits != 6 and (style == KERNEL or digits != 9):
-        return no
-    seen[DIGITS] = digits
-    return seconds * 1_000_000_000 + part * (1000 if digits == 6 else 1), blanks(data, behind + 1, end)
-
-
-@numba.njit(cache=True, nogil=True)
-def _head(data: Any, first: int, end: int, style: int, seen: Any) -> Any:
-    """Read all that stands before an event's name: (nanoseconds, whether it is there)."""
-    start = blanks(data, first, end)
-    longest = start + 15 if style == KERNEL else start + LONGEST_PREFIX
-    for dash in range(start, min(longest + 1, end)):
-        if data[dash] != 45:
-            continue
-        at = _cpu(data, dash, end, style, False, seen)
-        if at < 0:
-            continue
-        ns, at = _stamp(data, at, end, style, seen)
-        if at < 0:
-            continue
-        seen[COMM] = start if style == KERNEL else blanks(data, max(start, dash - 16), dash)
-        seen[COMM_END] = dash
-        seen[TEXT] = at
-        return ns, True
-    return np.int64(0), False
-
-
-@numba.njit(cache=True, nogil=True)
-def _like_an_event(data: Any, first: int, end: int, seen: Any) -> Any:
-    """Whether a damaged line was one of an event, not of its stack."""
-    start = blanks(data, first, end)
-    for dash in range(first + 1, min(start + 21, end)):
-        if data[dash] == 45 and _cpu(data, dash, end, KERNEL, True, seen) >= 0:
-            return True
-    return False
 
 
 @numba.njit(cache=True, nogil=True)
@@ -209,7 +120,7 @@ def _pair(data: Any, at: int, end: int, found: Any) -> Any:
 @numba.njit(cache=True, nogil=True)
 def _kind(data: Any, first: int, end: int, style: int, seen: Any, found: Any) -> Any:
     """What a line is, without looking into an event: (kind, nanoseconds or number)."""
-    ns, fits = _head(data, first, end, style, seen)
+    ns, fits = head(data, first, end, style, seen)
     if fits:
         at = seen[TEXT]
         last = _word_end(data, at, end)
@@ -365,7 +276,7 @@ def _rows(
                 caller = (
                     last - first > 3 and data[arrow] == 61 and data[arrow + 1] == 62 and data[arrow + 2] == 32
                 )
-            if caller and not _head(data, first, last, style, seen)[1]:
+            if caller and not head(data, first, last, style, seen)[1]:
                 if part[2 * whose] < 0:
                     part[2 * whose] = first
                 part[2 * whose + 1] = last
@@ -383,7 +294,7 @@ def _rows(
         says = what in (_NAMED, FUNCTION)
         broken = what == DAMAGE and not says
         if says or broken:
-            whole = says or _like_an_event(data, first, last, seen)
+            whole = says or like_an_event(data, first, last, seen)
             if whole and in_stack and pending >= 0:
                 _end_stacks(data, part, more, pending, stacks)
             if whole:

@@ -39,7 +39,7 @@ _COLUMNS: Final = 13
 
 
 class EventLines:
-    """Reads one file. ``style`` is one of ``event_line_scan``, ``expected`` how such a file begins."""
+    """Reads one file. ``style`` is one of ``event_head_scan``, ``expected`` how such a file begins."""
 
     def __init__(self, source: Source, style: int, *, expected: str) -> None:
         self.source = source
@@ -80,7 +80,7 @@ class EventLines:
         """
         if not data:
             return b""
-        from swarmscope.trace.formats.text import event_line_scan
+        from swarmscope.trace.formats.text import event_head_scan, event_line_scan
 
         *arrays, starts, ends, counts, rounded, pending, in_stack = event_line_scan.scan(
             np.frombuffer(data, np.uint8), data.count(b"\n") + 1, self.style, self.in_stack
@@ -111,7 +111,7 @@ class EventLines:
                 self.log.add("lost events", int(took[row]), detail=detail)
             elif kind[row] == event_line_scan.HEADER:
                 self._header(line)
-            elif self.style == event_line_scan.KERNEL or self.rows or row:
+            elif self.style == event_head_scan.KERNEL or self.rows or row:
                 self.log.damage(offset + at, f"not an event: {line[:40].decode('utf-8', 'replace')!r}")
         self.rows += int((~told).sum())
         self.parts.append(tuple(arrays))

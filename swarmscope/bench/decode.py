@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
+import swarmscope.starting  # noqa: F401
 from swarmscope.store import Run
 from swarmscope.trace import formats
 from swarmscope.trace.reading import beside

@@ -11,6 +11,7 @@ from types import ModuleType
 from invoke.collection import Collection
 from invoke.tasks import Task
 
+import swarmscope.starting  # noqa: F401
 from swarmscope.verbs import bench, demo, develop, files, health, inspect, labs, runs, swarm
 
 

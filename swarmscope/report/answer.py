@@ -15,7 +15,7 @@ from swarmscope import store
 from swarmscope.compare import Comparison, Side, compare_sides
 from swarmscope.report import page
 from swarmscope.store import Run
-from swarmscope.trace import tables
+from swarmscope.trace import partitions, tables
 from swarmscope.trace.symbols import read_kallsyms
 
 KALLSYMS = "kallsyms.txt"
@@ -49,7 +49,7 @@ def load(run: Run) -> Loaded:
         for path in sorted(run.raw(kernel["recorder"]).glob(f"{KALLSYMS}*")):
             with store.open_packed(path) as file:
                 names[boot_id] = frozenset(read_kallsyms(file))
-    clocks_path = run.tables / tables.CLOCKS
+    clocks_path = run.tables / partitions.CLOCKS
     clocks = store.read_json(clocks_path) if clocks_path.is_file() else {}
     return Loaded(record, tables.load(run), names, facts, clocks)
 

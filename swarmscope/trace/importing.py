@@ -3,8 +3,9 @@
 ``build`` reads each file as ``trace.read`` does and writes ``tables/`` as for a run of our
 own. The files themselves stay where they are; ``run.json`` names each with its size and checksum.
 
-Scope: one numbering of stacks, one order by time, hosts by the names given. Clocks of several hosts are not
-aligned: nothing in such files relates them, so every host keeps its own, and ``losses`` says so.
+Scope: one numbering of stacks, one order by time, hosts by the names given. Clocks of several hosts are
+related by the packets that they both recorded (``relating``), with a certificate each in ``clocks.json``;
+where there are none every host keeps its own, and ``losses`` says so.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import polars as pl
 
 from swarmscope import store
 from swarmscope.errors import UsageError
-from swarmscope.trace import partitions, schema
+from swarmscope.trace import partitions, relating, schema
 from swarmscope.trace.numbering import Numbers
 from swarmscope.trace.reading import Trace, read
 
@@ -49,8 +50,11 @@ def build(run: store.Run, given: Sequence[Given], *, kallsyms: str = "") -> dict
     is written then.
     """
     traces = [_named(read(one.path, kallsyms or None, host=one.host), one.host) for one in given]
-    tables = merged(traces)
+    clocks = relating.related(traces, [one.host for one in given])
+    tables = _merged(clocks.traces, clocks.losses)
     partitions.write(run.tables, tables)
+    if clocks.certificates:
+        store.write_json(run.tables / partitions.CLOCKS, clocks.certificates)
     run.write(_record(run, given, traces))
     return tables
 
@@ -64,35 +68,19 @@ def _named(trace: Trace, host: str) -> Trace:
     return replace(trace, tables=tables)
 
 
-def merged(traces: Sequence[Trace]) -> dict[str, pl.DataFrame]:
-    """The tables of all traces in one: stacks numbered alike, rows in order of time."""
+def _merged(traces: Sequence[Trace], losses: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The tables of all traces in one: stacks numbered alike, rows in order of time; ``losses`` besides."""
     numbers = Numbers()
     frames: dict[str, list[pl.DataFrame]] = {name: [schema.empty(name)] for name in schema.TABLES}
     for trace in traces:
         for name, frame in numbers.renumber(trace.tables).items():
             frames[name].append(schema.conform(name, frame))
-    frames["losses"].append(_unrelated(traces))
+    frames["losses"].append(losses)
     tables = {name: pl.concat(parts) for name, parts in frames.items()}
     tables |= {name: schema.conform(name, frame) for name, frame in numbers.tables().items()}
     for name in ("events", "calls", "hops"):
         tables[name] = tables[name].sort("ts", "host", "cpu", maintain_order=True, nulls_last=True)
     return tables
-
-
-def _unrelated(traces: Sequence[Trace]) -> pl.DataFrame:
-    hosts = sorted({str(host) for trace in traces for host in trace.events["host"].unique()})
-    rows = [
-        {
-            "host": host,
-            "collector": "",
-            "what": "no clock",
-            "count": 1,
-            "detail": "stamps are its own clock's",
-        }
-        for host in hosts
-        if len(hosts) > 1
-    ]
-    return schema.conform("losses", pl.DataFrame(rows, schema=dict(schema.LOSSES)))
 
 
 def _record(run: store.Run, given: Sequence[Given], traces: Sequence[Trace]) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from swarmscope.errors import UsageError
 from swarmscope.trace import schema
 
 PARTITIONED: Final = ("events", "calls")
+CLOCKS: Final = "clocks.json"
+"""The file beside the tables with a certificate for each host's clock."""
 KEYS: Final = ("trial", "host")
 NO_TRIAL: Final = "-1"
 NO_HOST: Final = "-"

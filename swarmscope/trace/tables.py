@@ -22,7 +22,6 @@ from swarmscope.trace.spool import FIRST, LAST, Spool, inside
 Finish: TypeAlias = Callable[[pl.DataFrame, pl.DataFrame], pl.DataFrame]
 """Rows of a slab and the hops around it to the rows as they are written."""
 
-CLOCKS = "clocks.json"
 _COUNTERS_OF_FORMATS = ("overrun", "map_full")
 """Losses that a decoder finds as well as the collector's own counters: the larger one counts."""
 
@@ -98,7 +97,7 @@ class _Build:
         partitions.write(
             self.store.tables, {name: schema.conform(name, frame) for name, frame in tables.items()}
         )
-        store.write_json(self.store.tables / CLOCKS, certificates)
+        store.write_json(self.store.tables / partitions.CLOCKS, certificates)
         return {name: rows[name] if name in rows else tables[name].height for name in schema.TABLES}
 
     def _merge(self, spool: Spool, finish: Finish, hops: pl.DataFrame) -> int:

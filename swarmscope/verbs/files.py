@@ -12,7 +12,8 @@ import polars as pl
 
 from swarmscope import console, store
 from swarmscope.errors import UsageError
-from swarmscope.trace import importing
+from swarmscope.report.wording import duration
+from swarmscope.trace import importing, partitions
 from swarmscope.trace.importing import Given
 from swarmscope.verbs.flags import verb
 
@@ -46,11 +47,27 @@ def import_files(c: Any, files: Sequence[str] = (), kallsyms: str = "", json: bo
         return
     for file in record["files"]:
         console.note(f"{file['path']}: {file['format']}" + ("" if file["complete"] else ", not complete"))
+    for line in _clocks(run):
+        console.note(line)
     for host, what, count, detail in _lost(tables["losses"]):
         console.note(f"{host or 'lost'}: {what} {count}" + (f": {detail}" if detail else ""))
     console.note(", ".join(f"{frame.height} {name}" for name, frame in tables.items() if frame.height))
     console.show(run.id)
     console.note(f"`invoke compare {run.id} OTHER` compares it, with a run or a file")
+
+
+def _clocks(run: store.Run) -> list[str]:
+    """What was found of the clocks of several hosts."""
+    path = run.tables / partitions.CLOCKS
+    if not path.is_file():
+        return []
+    clocks = store.read_json(path)
+    return [
+        f"{host}: on the clock of {clocks['reference']}, within {duration(one['bound_ns'])}, "
+        f"by {one['packets']['used']} bounds from packets"
+        for host, one in clocks["hosts"].items()
+        if host != clocks["reference"]
+    ]
 
 
 def _lost(losses: pl.DataFrame) -> list[tuple[str, str, int, str]]:

@@ -24,7 +24,7 @@ from swarmscope.inventory import load as load_inventory
 from swarmscope.model import CollectorChoice, Inventory, Playbook
 from swarmscope.playbook import load as load_playbook
 from swarmscope.report import answer, changes, recordings, terminal
-from swarmscope.trace import importing, tables
+from swarmscope.trace import importing, partitions, tables
 from swarmscope.trace.artifacts import Artifacts
 from swarmscope.verbs.flags import find_inventory, hosts_for, verb
 
@@ -206,7 +206,7 @@ def collect(
     except PartialResult as error:
         # What came is decoded all the same; the exit code still says that something is missing.
         problem, pulled = error, []
-    if pulled or not (found.tables / tables.CLOCKS).is_file():
+    if pulled or not (found.tables / partitions.CLOCKS).is_file():
         built = tables.build(found)
         console.note(", ".join(f"{rows} {name}" for name, rows in built.items() if rows))
     kept = Artifacts(found).for_tools()

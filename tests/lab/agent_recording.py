@@ -86,21 +86,21 @@ class Recording:
         self.armed: list[dict[str, Any]] = []
 
     def arm(self, *names: str, **options: dict[str, Any]) -> None:
-        shipped = collectors.load_all([SHIPPED])
-        specs = []
-        for name in names:
-            collector = shipped[name]
-            recorder = f"{name}.baseline" if collector.per_arm else name
-            for reason in collectors.missing(collector, self.facts):
-                pytest.skip(f"{name} needs {reason}")
-            context = self._context(recorder, "baseline" if collector.per_arm else "")
-            chosen = options.get(name.replace("-", "_"), {})
-            spec = collectors.render(collector, options=chosen, context=context)
-            spec.pop("described")
-            specs.append(spec)
+        specs = [self.spec(name, options.get(name.replace("-", "_"), {})) for name in names]
         self.agent("lock", run=self.run, holder="test", ttl_s=120)
         self.armed = self.agent("arm", run=self.run, recorders=specs, deadline_s=100)["recorders"]
         self.gated = [spec["id"] for spec in specs if spec["gate"]]
+
+    def spec(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
+        """What the agent is asked to arm."""
+        collector = collectors.load_all([SHIPPED])[name]
+        recorder = f"{name}.baseline" if collector.per_arm else name
+        for reason in collectors.missing(collector, self.facts):
+            pytest.skip(f"{name} needs {reason}")
+        context = self._context(recorder, "baseline" if collector.per_arm else "")
+        spec = collectors.render(collector, options=options, context=context)
+        spec.pop("described")
+        return spec
 
     def _context(self, recorder: str, arm: str) -> dict[str, Any]:
         u32 = lambda a: int.from_bytes(ipaddress.ip_address(a).packed, sys.byteorder)  # noqa: E731

@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -176,6 +178,29 @@ def test_all_five_record_the_same_packets_at_once_and_lose_none(recording: Recor
     queued = by_perf.events.filter(event="net:net_dev_queue", dev="a0")
     assert by_ftrace == {f"{skb:x}" for skb in queued["skb"]}  # raw addresses, the same ones in both
     assert {"veth_xmit", "dev_hard_start_xmit", "icmp_rcv"} <= set(by_perf.frames["symbol"])
+
+
+def test_an_interrupt_at_any_moment_is_the_end_of_a_recording_and_of_its_instance(
+    recording: Recording, tmp_path: Path
+) -> None:
+    spec = recording.spec("ftrace-events", {"buffer_kb": 64})
+    for number in range(60):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name, content in spec["files"].items():
+            (folder / name).write_text(content)
+        # As the agent does it; timeout(1) interrupts twice, and the pipe may close in between.
+        command = ["timeout", "-s", "INT", "-k", "20", "60", *spec["record"]]
+        with subprocess.Popen(
+            command, cwd=folder, stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        ) as process:
+            assert process.stderr is not None and process.stdin is not None
+            assert b"armed" in process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            process.stdin.close()
+            process.wait(30)
+        assert (folder / "losses.json").stat().st_size, number
+        assert not [name for name in instances() if recording.run in name], number
 
 
 def test_latency_histograms_count_every_step_once(recording: Recording) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from swarmscope import store
 from swarmscope.errors import UsageError
-from swarmscope.trace import schema, spool, tables
+from swarmscope.trace import partitions, schema, spool, tables
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "run-overlay"
 
@@ -144,7 +144,7 @@ def test_counts_latencies_trials_and_losses_are_there(built: dict[str, pl.DataFr
 
 def test_the_clock_of_a_host_on_the_same_kernel_is_measured_and_holds_the_truth(run: store.Run) -> None:
     tables.build(run)
-    certificate = json.loads((run.tables / tables.CLOCKS).read_text())["hosts"]["n2"]
+    certificate = json.loads((run.tables / partitions.CLOCKS).read_text())["hosts"]["n2"]
     assert certificate["status"] == "aligned" and certificate["same_kernel"]
     for burst in certificate["bursts"]:
         assert abs(burst["offset_ns"]) <= burst["half_width_ns"] < 100_000

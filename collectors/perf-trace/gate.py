@@ -20,7 +20,7 @@ ENABLE, DISABLE = 0x2400, 0x2401  # PERF_EVENT_IOC_*
 PIDFD_OPEN, PIDFD_GETFD = 434, 438  # one number for every architecture since they exist
 TRIES = 9
 POLLS = {7, 73, 168, 271, 309, 336}  # poll and ppoll on x86-64, arm64 and riscv, 32-bit x86 and arm
-READ_S = 0.5
+READ_S = 3.0  # of the five that the agent waits for an answer
 
 libc = ctypes.CDLL(None, use_errno=True)
 

@@ -22,8 +22,12 @@ from swarmscope import collectors
 from swarmscope.agent import processes, tracefs
 
 SHIPPED = Path(collectors.__file__).parents[1] / "collectors"
-CLIENT, SERVER = "198.18.77.1", "198.18.77.2"
-INNER_CLIENT, INNER_SERVER = "10.88.77.1", "10.88.77.2"
+NET = 64 + os.getpid() % 128
+"""A network of this process alone: tests beside it send between namespaces of the same kernel, and tracers
+that follow packets by their addresses see all of them.
+"""
+CLIENT, SERVER, NOBODY = (f"198.18.{NET}.{host}" for host in (1, 2, 9))
+INNER_CLIENT, INNER_SERVER = (f"10.88.{NET}.{host}" for host in (1, 2))
 SENT = 20
 
 
@@ -136,8 +140,8 @@ class Recording:
     def gate(self, action: str) -> None:
         self.agent("gate", recorders=self.gated, action=action, at=None)
 
-    def ping(self, count: int = SENT, address: str = SERVER) -> dict[str, Any]:
-        asked = {"run": self.run, "netns": self.pair.a, "address": address, "count": count, "size": 56}
+    def ping(self, count: int = SENT, address: str = SERVER, *, size: int = 56) -> dict[str, Any]:
+        asked = {"run": self.run, "netns": self.pair.a, "address": address, "count": count, "size": size}
         result = self.agent("ping", interval_us=1000, timeout_s=20, **asked)
         assert result["received"] == count
         return result

@@ -184,7 +184,7 @@ def test_an_interrupt_at_any_moment_is_the_end_of_a_recording_and_of_its_instanc
     recording: Recording, tmp_path: Path
 ) -> None:
     spec = recording.spec("ftrace-events", {"buffer_kb": 64})
-    for number in range(60):
+    for number in range(30):
         folder = tmp_path / str(number)
         folder.mkdir()
         for name, content in spec["files"].items():

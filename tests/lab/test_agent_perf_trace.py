@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from agent_recording import SENT, Pair, Recording, halted, instances, pair_of_namespaces, recording_between
+from agent_recording import (
+    SENT,
+    SERVER,
+    Pair,
+    Recording,
+    halted,
+    instances,
+    pair_of_namespaces,
+    recording_between,
+)
 from driving_agent import AgentProcess, marked, until
 
 LINE = re.compile(r"^ *(\d+)\.(\d{3}) (.+?)/(\d+) (\w+:\w+)\((.*)\)$")
 
-REQUEST = re.compile(r'skbaddr: 0x[0-9a-f]{16}, len: 98, name: "a0"$')
+SIZE = 60 + os.getpid() % 1000
+"""Bytes of an echo request without headers: perf trace sees those of tests beside this one, too."""
+REQUEST = re.compile(rf'skbaddr: 0x[0-9a-f]{{16}}, len: {SIZE + 42}, name: "a0"$')
 
 
 @pytest.fixture(scope="module")
@@ -40,23 +52,24 @@ def test_each_packet_is_printed_once_with_its_process_and_none_while_the_gate_is
 ) -> None:
     recording.arm("perf-trace")
     for _ in range(3):
-        recording.ping()
+        recording.ping(size=SIZE)
         recording.gate("open")
-        recording.ping()
+        recording.ping(size=SIZE)
         recording.gate("close")
-    recording.ping()
+    recording.ping(size=SIZE)
     recording.stop()
     requests = [
         match for match in printed(recording) if match[5] == "net:net_dev_queue" and REQUEST.match(match[6])
     ]
     assert len(requests) == 3 * SENT
     assert {match[3] for match in requests} == {"ping"}
-    assert recording.losses("perf-trace") == {"lost_events": 0}
+    # It traces the whole kernel: on a computer full of other tests one of their events may find no room.
+    assert recording.losses("perf-trace")["lost_events"] <= 2
 
 
 def test_a_process_that_started_while_the_gate_was_closed_has_its_name(recording: Recording) -> None:
     recording.arm("perf-trace")
-    waits = "import socket; input(); socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ('198.18.77.2', 9))"
+    waits = f"import socket; input(); socket.socket(type=socket.SOCK_DGRAM).sendto(b'', ('{SERVER}', 9))"
     command = ["ip", "netns", "exec", recording.pair.names[0], "python3", "-c", waits]
     process = subprocess.Popen(command, stdin=subprocess.PIPE)
     assert until(lambda: waits in Path(f"/proc/{process.pid}/cmdline").read_text())
@@ -71,7 +84,7 @@ def test_a_process_that_started_while_the_gate_was_closed_has_its_name(recording
 def test_its_last_lines_put_its_stamps_on_the_monotonic_clock(recording: Recording) -> None:
     recording.arm("perf-trace")
     recording.gate("open")
-    result = recording.ping()
+    result = recording.ping(size=SIZE)
     recording.gate("close")
     recording.stop()
     lines = recording.text("perf-trace/perf-trace.txt").splitlines()

@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from agent_recording import SERVER, Pair, pair_of_namespaces
+from agent_recording import NOBODY, SERVER, Pair, pair_of_namespaces
 from driving_agent import AgentProcess, marked, until
 
 from swarmscope.agent import netns
 
 START = Callable[..., AgentProcess]
-NOBODY = "198.18.77.9"
 ALL_GROUPS = "0 2147483647"
 """What Docker writes into net.ipv4.ping_group_range of every container."""
 

@@ -21,10 +21,12 @@ from clock_changes import slew, step
 from host_state import difference, settled, state
 from running_verbs import Workplace, wait_for
 
+from swarmscope import store
 from swarmscope.collectors import load_all
 from swarmscope.formats import FORMATS, packed_names
 from swarmscope.places import shipped
-from swarmscope.trace import clock_causality, clock_matches, partitions
+from swarmscope.trace import clock, clock_causality, clock_matches, importing, partitions
+from swarmscope.trace.importing import Given
 
 if TYPE_CHECKING:
     from conftest import Machines
@@ -253,6 +255,21 @@ def test_packets_and_probes_agree_about_the_clocks(recorded: dict[str, Any], swa
     for said in (second, second["lttng"]):
         assert said["causality"]["receives"] > 0 and said["causality"]["violations"] == 0
         assert said["cross_check"]["overlap"], said["cross_check"]
+
+
+def test_lttngs_traces_imported_as_files_of_others_find_the_same_clocks(
+    recorded: dict[str, Any], swarm: Ground, tmp_path: Path
+) -> None:
+    given = [Given(swarm.newest / "raw" / host / "lttng/ctf", host) for host in ("n1", "n2")]
+    run = store.create_run(tmp_path / "runs", "lttng")
+    tables = importing.build(run, given)
+    assert tables["losses"].filter(what="no clock").is_empty()
+    packets = json.loads((run.tables / partitions.CLOCKS).read_text())["hosts"]["n2"]
+    probed = clock.certify(recorded)["n2"]
+    assert probed is not None and packets["packets"]["used"] > 10
+    for one in packets["bursts"]:
+        offset, bound = probed.offset_at(one["at"])
+        assert abs(offset - one["offset_ns"]) <= bound + one["half_width_ns"], one
 
 
 def test_the_answer_has_the_time_of_added_functions_per_packet(

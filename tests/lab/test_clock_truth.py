@@ -55,7 +55,7 @@ def the_agent(lab: LabStatus, ssh: Ssh) -> Iterator[None]:
 
 
 def _bursts(lab: LabStatus, ssh: Ssh, offset: int, ppb: int) -> list[dict[str, Any]]:
-    """Bursts from n1 to an agent's probe server on n2 that reads a bent clock."""
+    """Bursts from n1 to an agent's probe server on n2 that reads a clock bent as far as crystals are."""
     address = inventory.load(lab.inventory).host("n2").data_path_addr
     serving = ["ssh", "-F", str(lab.ssh_config), "n2", _command(BENT, address, offset, ppb)]
     with subprocess.Popen(serving, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
@@ -72,7 +72,8 @@ def _bursts(lab: LabStatus, ssh: Ssh, offset: int, ppb: int) -> list[dict[str, A
     return made
 
 
-@pytest.mark.parametrize(("offset", "ppb"), [(3_700_000_000, 40_000), (-40_000_000_000, -180_000)])
+# Drifts that two crystals may have (clock.MAX_RATE); more is steering, which snapshots would show.
+@pytest.mark.parametrize(("offset", "ppb"), [(3_700_000_000, 40_000), (-40_000_000_000, -80_000)])
 def test_the_fit_finds_a_clock_that_was_bent_on_the_way_to_the_agent(
     lab: LabStatus, ssh: Ssh, offset: int, ppb: int
 ) -> None:

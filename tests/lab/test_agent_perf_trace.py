@@ -48,23 +48,26 @@ def printed(recording: Recording) -> list[re.Match[str]]:
 
 
 def test_each_packet_is_printed_once_with_its_process_and_none_while_the_gate_is_closed(
-    recording: Recording,
+    start: Callable[..., AgentProcess], pair: Pair, tmp_path: Path
 ) -> None:
-    recording.arm("perf-trace")
-    for _ in range(3):
-        recording.ping(size=SIZE)
-        recording.gate("open")
-        recording.ping(size=SIZE)
-        recording.gate("close")
-    recording.ping(size=SIZE)
-    recording.stop()
-    requests = [
-        match for match in printed(recording) if match[5] == "net:net_dev_queue" and REQUEST.match(match[6])
-    ]
-    assert len(requests) == 3 * SENT
-    assert {match[3] for match in requests} == {"ping"}
-    # It traces the whole kernel: on a computer full of other tests one of their events may find no room.
-    assert recording.losses("perf-trace")["lost_events"] <= 2
+    lost: list[dict[str, int]] = []
+    # It traces the whole kernel: of tests beside this one an event may be lost, but not three times in a row.
+    while len(lost) < 3 and {"lost_events": 0} not in lost:
+        for recording in recording_between(pair, start(), tmp_path):
+            recording.arm("perf-trace")
+            for _ in range(3):
+                recording.ping(size=SIZE)
+                recording.gate("open")
+                recording.ping(size=SIZE)
+                recording.gate("close")
+            recording.ping(size=SIZE)
+            recording.stop()
+            queued = [match for match in printed(recording) if match[5] == "net:net_dev_queue"]
+            requests = [match for match in queued if REQUEST.match(match[6])]
+            assert len(requests) == 3 * SENT
+            assert {match[3] for match in requests} == {"ping"}
+            lost.append(recording.losses("perf-trace"))
+    assert lost[-1] == {"lost_events": 0}, lost
 
 
 def test_a_process_that_started_while_the_gate_was_closed_has_its_name(recording: Recording) -> None:

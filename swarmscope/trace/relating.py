@@ -68,10 +68,14 @@ def related(traces: Sequence[Trace], hosts: Sequence[str]) -> Related:
     alone = [one for one in clocks if one not in known and not (known and one == first)]
     certificates = {}
     if first is not None and known:
-        reference = Alignment(first[0], first[0], "reference", True)
+        several = {host for host, _ in clocks if sum(host == other for other, _ in clocks) > 1}
+        aligned = {first: Alignment(first[0], first[0], "reference", True), **known}
         certificates = {
             "reference": first[0],
-            "hosts": {one.host: one.certificate() for one in (reference, *known.values())},
+            "hosts": {
+                f"{host} ({what})" if host in several and (host, what) != first else host: one.certificate()
+                for (host, what), one in aligned.items()
+            },
         }
     return Related(moved, _apart(alone), certificates)
 
@@ -117,13 +121,11 @@ def _alignment(
 def _origins(here: pl.DataFrame, there: pl.DataFrame) -> set[tuple[str, str]]:
     """Pairs of addresses, source and target, whose packets come from ``here``."""
     once = [seen.group_by("key").agg(pl.col("ts").min()) for seen in (here, there)]
-    ends = pl.col("key").str.extract_groups(_ENDS)
     ways = (
         once[0]
         .join(once[1], on="key")
         .select(
-            ends.struct.field("1").alias("source"),
-            ends.struct.field("2").alias("target"),
+            *_addresses(),
             (pl.col("ts_right") - pl.col("ts")).alias("later"),
         )
         .drop_nulls()
@@ -135,13 +137,18 @@ def _origins(here: pl.DataFrame, there: pl.DataFrame) -> set[tuple[str, str]]:
     return set(more.select("source", "target").rows())
 
 
+def _addresses() -> list[pl.Expr]:
+    """``source`` and ``target`` of a key; null where it has none."""
+    ends = pl.col("key").str.extract_groups(_ENDS)
+    return [ends.struct.field("1").alias("source"), ends.struct.field("2").alias("target")]
+
+
 def _directed(seen: pl.DataFrame, here: set[tuple[str, str]], *, ours: bool) -> pl.DataFrame:
     """``seen`` with captured packets told apart into those that leave a host and those that arrive.
 
     ``here``: the addresses whose packets come from the first host; ``ours``: ``seen`` is of that one.
     """
-    ends = pl.col("key").str.extract_groups(_ENDS)
-    named = seen.with_columns(ends.struct.field("1").alias("source"), ends.struct.field("2").alias("target"))
+    named = seen.with_columns(_addresses())
     ways = pl.DataFrame(
         [(source, target, True) for source, target in here]
         + [(target, source, False) for source, target in here],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from swarmscope import store
-from swarmscope.trace import importing, partitions
+from swarmscope.trace import importing, partitions, read, relating
 from swarmscope.trace.importing import Given
 from tests.unit.synthetic_pcap import ethernet, ipv4, pcap
 
@@ -125,3 +125,11 @@ def test_a_third_host_without_these_packets_stays_apart(tmp_path: Path) -> None:
     given = [Given(here, "n1"), Given(there, "n2"), Given(other, "n3")]
     _, tables = imported(tmp_path, given)
     assert tables["losses"].filter(what="no clock")["host"].to_list() == ["n3"]
+
+
+def test_each_clock_of_a_host_has_a_certificate_of_its_own(tmp_path: Path) -> None:
+    here, there = (read(path) for path in Captured(2 * SECOND, 0.0).written(tmp_path))
+    other = replace(there, source=replace(there.source, clock="another"))
+    found = relating.related([here, there, other], ["n1", "n2", "n2"])
+    assert list(found.certificates["hosts"]) == ["n1", f"n2 ({there.source.clock})", "n2 (another)"]
+    assert found.losses.is_empty()
